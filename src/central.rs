@@ -1,0 +1,179 @@
+//! For each class, the spans that have free blocks and belong to no thread.
+//!
+//! Lists by fullness, the fullest first, so that sparse spans are left alone
+//! until they empty and their pages can go.
+
+use crate::os::Lock;
+use crate::page_heap::{self, Run};
+use crate::segment::Segment;
+use crate::size_class::{GEOMETRY, SLICE, SPAN_CLASSES};
+use crate::span::{Kind, Links, Span, state};
+use core::ptr;
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+
+/// Lists of a class, by how many quarters of a span were free when it was listed.
+const LISTS: usize = 4;
+
+#[repr(align(128))]
+struct Central(Lock<Lists>);
+
+struct Lists {
+    heads: [*const Span; LISTS],
+    spans: usize,
+}
+
+// SAFETY: the pointers are to spans, which are shared and live for ever.
+unsafe impl Send for Lists {}
+
+static CLASSES: [Central; SPAN_CLASSES] =
+    [const { Central(Lock::new(Lists { heads: [ptr::null(); LISTS], spans: 0 })) }; SPAN_CLASSES];
+
+/// A span with free blocks, attached to the caller: the fullest listed one, or
+/// a new one. None without memory.
+pub(crate) fn attach(class: usize) -> Option<&'static Span> {
+    if let Some(span) = CLASSES[class].0.lock().pop() {
+        span.state.store(state::ATTACHED, Relaxed);
+        return Some(span);
+    }
+    let slices = GEOMETRY[class].slices as usize;
+    let (run, resident) = page_heap::take(slices, slices)?;
+    for back in 1..slices {
+        run.segment.span(run.first + back).set_inside(back);
+    }
+    let span = run.segment.span(run.first);
+    span.start(class, run.start(), pages_of_slices(resident));
+    Some(span)
+}
+
+/// Ends an attachment: the span is listed, left full, or freed.
+pub(crate) fn detach(class: usize, span: &'static Span) {
+    let geometry = &GEOMETRY[class];
+    if !span.has_free(geometry) && span.mark_full(geometry) {
+        return;
+    }
+    // Still attached, or a giver has listed it already.
+    let mut lists = CLASSES[class].0.lock();
+    if span.state.load(Acquire) == state::ATTACHED {
+        span.state.store(state::LISTED, Release);
+        lists.push(class, span);
+        drop(lists);
+        after_give(class, span);
+    }
+}
+
+/// To be called after blocks were given to a span: lists it if it was full,
+/// frees it if it may be empty.
+#[inline]
+pub(crate) fn after_give(class: usize, span: &'static Span) {
+    // SeqCst: pairs with `Span::mark_full`, which stores before it looks.
+    match span.state.load(SeqCst) {
+        state::FULL => list(class, span),
+        state::LISTED if span.seems_empty(&GEOMETRY[class]) => free_if_empty(class, span, true),
+        _ => {}
+    }
+}
+
+#[cold]
+fn list(class: usize, span: &'static Span) {
+    let mut lists = CLASSES[class].0.lock();
+    // Only one of several givers lists it, and only under the lock, so that a
+    // span whose state is `LISTED` is on the list for whoever has the lock.
+    if span.state.compare_exchange(state::FULL, state::LISTED, AcqRel, Relaxed).is_ok() {
+        lists.push(class, span);
+    }
+}
+
+/// Frees a listed span all of whose blocks are free. With `keep`, a class's
+/// only listed span stays, so that a loop does not make and free one each time.
+#[cold]
+pub(crate) fn free_if_empty(class: usize, span: &'static Span, keep: bool) {
+    {
+        let mut lists = CLASSES[class].0.lock();
+        if span.state.load(Acquire) != state::LISTED || !span.is_class(class) || (keep && lists.spans == 1) {
+            return;
+        }
+        lists.remove(span);
+        span.state.store(state::BUSY, Relaxed);
+    }
+    let geometry = &GEOMETRY[class];
+    let (resident, recent) = span.residue();
+    if !span.take_whole(geometry) {
+        span.state.store(state::LISTED, Relaxed);
+        CLASSES[class].0.lock().push(class, span);
+        return;
+    }
+    let base = span.base();
+    let Some(segment) = Segment::of(base) else { return };
+    let run = Run { segment, first: segment.slice_of(base), slices: geometry.slices as usize };
+    for back in 1..run.slices {
+        segment.span(run.first + back).set_kind(Kind::Free);
+    }
+    page_heap::give(run, slices_of_pages(resident), recent);
+}
+
+/// Moves a listed span to the list that fits how full it is now.
+pub(crate) fn relist(class: usize, span: &'static Span) {
+    let mut lists = CLASSES[class].0.lock();
+    if span.state.load(Acquire) == state::LISTED && span.is_class(class) {
+        lists.remove(span);
+        lists.push(class, span);
+    }
+}
+
+/// For `fork`: holds every class's lock over it.
+pub(crate) fn lock() -> impl Sized {
+    core::array::from_fn::<_, SPAN_CLASSES, _>(|class| CLASSES[class].0.lock())
+}
+
+impl Lists {
+    fn push(&mut self, class: usize, span: &'static Span) {
+        let geometry = &GEOMETRY[class];
+        let list = (span.free_blocks(geometry) * LISTS / (geometry.blocks as usize + 1)).min(LISTS - 1);
+        let next = self.heads[list];
+        // SAFETY: links are read and written under this lock only.
+        unsafe {
+            *span.links.get() = Links { next, previous: ptr::null(), list };
+            if let Some(next) = next.as_ref() {
+                (*next.links.get()).previous = span;
+            }
+        }
+        self.heads[list] = span;
+        self.spans += 1;
+    }
+
+    fn pop(&mut self) -> Option<&'static Span> {
+        let head = *self.heads.iter().find(|head| !head.is_null())?;
+        // SAFETY: spans live for ever.
+        let span = unsafe { &*head };
+        self.remove(span);
+        Some(span)
+    }
+
+    fn remove(&mut self, span: &'static Span) {
+        // SAFETY: as in `push`; the span is on a list, as its state says.
+        unsafe {
+            let links = &mut *span.links.get();
+            match links.previous.as_ref() {
+                Some(previous) => (*previous.links.get()).next = links.next,
+                None => self.heads[links.list] = links.next,
+            }
+            if let Some(next) = links.next.as_ref() {
+                (*next.links.get()).previous = links.previous;
+            }
+            *links = Links::none();
+        }
+        self.spans -= 1;
+    }
+}
+
+const PAGES_PER_SLICE: usize = SLICE / crate::size_class::PAGE;
+
+/// A bit for each page of the slices that have a bit.
+fn pages_of_slices(slices: u64) -> u64 {
+    (0..4).filter(|slice| slices >> slice & 1 == 1).map(|slice| 0xffff << (slice * PAGES_PER_SLICE)).sum()
+}
+
+/// A bit for each slice with a page that has a bit.
+fn slices_of_pages(pages: u64) -> u64 {
+    (0..4).filter(|slice| pages >> (slice * PAGES_PER_SLICE) & 0xffff != 0).map(|slice| 1 << slice).sum()
+}

@@ -1,0 +1,108 @@
+//! Memory for the allocator's own books, apart from every block, so that no
+//! write through a stray pointer into a freed block can reach it.
+//!
+//! Pieces are powers of two, cut from mappings of their own, kept on free
+//! lists by size, and never unmapped: whoever reads a piece late reads a piece.
+
+use crate::os::{self, Lock};
+use core::ptr::{self, NonNull};
+
+const SMALLEST: usize = 64;
+const SIZES: usize = 16;
+const CHUNK: usize = 1 << 20;
+/// Under a tight address-space limit even a chunk may be too much.
+const SMALL_CHUNK: usize = 64 << 10;
+
+struct Store {
+    free: [*mut Free; SIZES],
+    next: usize,
+    end: usize,
+}
+
+struct Free {
+    next: *mut Free,
+}
+
+// SAFETY: the pointers are to pieces that only the holder of the lock reaches.
+unsafe impl Send for Store {}
+
+static STORE: Lock<Store> = Lock::new(Store { free: [ptr::null_mut(); SIZES], next: 0, end: 0 });
+
+/// A piece of at least `bytes` bytes, aligned to 64; its content is arbitrary.
+pub(crate) fn take(bytes: usize) -> Option<NonNull<u8>> {
+    let size = size_of_piece(bytes);
+    let mut store = STORE.lock();
+    let list = &mut store.free[list_of(size)?];
+    if let Some(piece) = NonNull::new(*list) {
+        // SAFETY: a listed piece is free and holds a link.
+        *list = unsafe { piece.as_ref().next };
+        return Some(piece.cast());
+    }
+    store.cut(size)
+}
+
+/// Gives a piece from [`take`] back.
+///
+/// # Safety
+/// `piece` came from `take(bytes)` with the same `bytes` and is used no more.
+pub(crate) unsafe fn give(piece: NonNull<u8>, bytes: usize) {
+    let Some(list) = list_of(size_of_piece(bytes)) else { return };
+    let mut store = STORE.lock();
+    let piece = piece.cast::<Free>();
+    // SAFETY: the piece is ours again, and large and aligned enough for a link.
+    unsafe { piece.write(Free { next: store.free[list] }) };
+    store.free[list] = piece.as_ptr();
+}
+
+/// For `fork`: holds the lock over it.
+pub(crate) fn lock() -> impl Sized {
+    STORE.lock()
+}
+
+fn size_of_piece(bytes: usize) -> usize {
+    bytes.next_power_of_two().max(SMALLEST)
+}
+
+fn list_of(size: usize) -> Option<usize> {
+    let list = (size / SMALLEST).ilog2() as usize;
+    (list < SIZES).then_some(list)
+}
+
+impl Store {
+    fn cut(&mut self, size: usize) -> Option<NonNull<u8>> {
+        if self.end - self.next < size {
+            let chunk = [CHUNK.max(size), SMALL_CHUNK.max(size)]
+                .into_iter()
+                .find_map(|bytes| Some((os::reserve(bytes, os_page())?, bytes)));
+            let (start, bytes) = chunk?;
+            // What is left of the old chunk is below one piece; it stays unused.
+            self.next = start.as_ptr() as usize;
+            self.end = self.next + bytes;
+        }
+        let piece = self.next as *mut u8;
+        self.next += size;
+        NonNull::new(piece)
+    }
+}
+
+/// A mapping starts on a page, and the largest piece asks for no more.
+const fn os_page() -> usize {
+    crate::size_class::PAGE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piece_given_back_is_taken_again() {
+        let first = take(5000).unwrap();
+        assert_eq!(first.as_ptr() as usize % SMALLEST, 0);
+        // SAFETY: just taken, with the same size.
+        unsafe { give(first, 5000) };
+        let second = take(4097).unwrap();
+        // SAFETY: as above.
+        unsafe { give(second, 4097) };
+        assert!(take(usize::MAX / 4).is_none());
+    }
+}

@@ -1,0 +1,37 @@
+//! The end of a process that misused the heap: one line, then abort.
+
+use core::fmt::{self, Write};
+
+/// Says what happened to `address` and ends the process.
+#[cold]
+#[inline(never)]
+pub(crate) fn die(what: &str, address: usize) -> ! {
+    report(format_args!("{what}: {address:#x}"));
+    // SAFETY: always allowed.
+    unsafe { libc::abort() }
+}
+
+/// Writes one line to standard error without allocating.
+pub(crate) fn report(message: fmt::Arguments<'_>) {
+    let mut line = Line { bytes: [0; 200], len: 0 };
+    // A line that is too long is cut; nothing else can fail.
+    let _ = write!(line, "neap: {message}");
+    line.bytes[line.len] = b'\n';
+    // SAFETY: the bytes up to `len` and the newline lie in the array.
+    unsafe { libc::write(2, line.bytes.as_ptr().cast(), line.len + 1) };
+}
+
+struct Line {
+    bytes: [u8; 200],
+    len: usize,
+}
+
+impl Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = self.bytes.len() - 1 - self.len;
+        let count = text.len().min(room);
+        self.bytes[self.len..self.len + count].copy_from_slice(&text.as_bytes()[..count]);
+        self.len += count;
+        Ok(())
+    }
+}

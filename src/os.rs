@@ -1,0 +1,97 @@
+//! The operating system: address space, pages given back, barriers, the clock.
+
+use core::ptr::NonNull;
+use memmap2::{MmapMut, MmapOptions};
+
+/// Maps `bytes` of zeroed memory that is charged only as it is touched.
+pub(crate) fn map(bytes: usize) -> Option<MmapMut> {
+    MmapOptions::new().len(bytes).no_reserve_swap().map_anon().ok()
+}
+
+/// Reserves address space that is never unmapped, aligned to `align`.
+///
+/// `memmap2` neither places a mapping nor unmaps part of one, so the space is
+/// over-reserved by `align`, of which no page is ever touched.
+pub(crate) fn reserve(bytes: usize, align: usize) -> Option<NonNull<u8>> {
+    let mut mapping = map(bytes.checked_add(align)?)?;
+    let start = mapping.as_mut_ptr();
+    core::mem::forget(mapping);
+    // SAFETY: the offset is below `align`, which the mapping has to spare.
+    NonNull::new(unsafe { start.add(start.align_offset(align)) })
+}
+
+/// Gives the pages back; they read as zero when touched again. False if the
+/// kernel refuses (locked pages, an odd page size): then they stay as they are.
+///
+/// # Safety
+/// The range is whole pages of a mapping of ours, in nobody's use.
+pub(crate) unsafe fn release(start: *mut u8, bytes: usize) -> bool {
+    // SAFETY: the caller owns the pages; anonymous memory may be dropped.
+    let refused = unsafe { libc::madvise(start.cast(), bytes, libc::MADV_DONTNEED) };
+    refused == 0
+}
+
+/// Milliseconds of the monotonic clock, to the kernel's tick; no system call.
+pub(crate) fn now_ms() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a live timespec.
+    unsafe { libc::clock_gettime(CLOCK, &mut time) };
+    time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
+}
+
+#[cfg(target_os = "linux")]
+const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC_COARSE;
+#[cfg(not(target_os = "linux"))]
+const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC;
+
+/// Bytes of address space the process may still be limited to, if it is.
+pub(crate) fn address_space_limit() -> Option<usize> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to a live rlimit.
+    let failed = unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) };
+    (failed == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur as usize)
+}
+
+/// Tells the kernel that this process will use [`barrier`]. Costs 2 µs while
+/// there is one thread and milliseconds later, so it is done at the start.
+pub(crate) fn register_barrier() {
+    membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
+}
+
+/// Interrupts every running thread of the process: after it, no thread is
+/// inside an instruction that began before it, and all their stores have
+/// landed. False if the kernel has no such call.
+pub(crate) fn barrier() -> bool {
+    membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) || {
+        // A fork's child, or a filter that let only the registration down.
+        register_barrier();
+        membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)
+    }
+}
+
+const MEMBARRIER_CMD_PRIVATE_EXPEDITED: libc::c_int = 1 << 3;
+const MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED: libc::c_int = 1 << 4;
+
+#[cfg(target_os = "linux")]
+fn membarrier(command: libc::c_int) -> bool {
+    // SAFETY: the call takes no pointers.
+    unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn membarrier(_: libc::c_int) -> bool {
+    false
+}
+
+/// How a lock waits: its holder may have been descheduled, so let it run.
+pub(crate) struct Yield;
+
+impl spin::RelaxStrategy for Yield {
+    fn relax() {
+        // SAFETY: no arguments, no failure.
+        unsafe { libc::sched_yield() };
+    }
+}
+
+/// Held for tens of instructions, never while a page is given back.
+pub(crate) type Lock<T> = spin::mutex::SpinMutex<T, Yield>;

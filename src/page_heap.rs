@@ -1,0 +1,216 @@
+//! The page heap: which slices of the segments are free, and which of those
+//! still hold pages that the system could have back.
+//!
+//! Three bitmaps to a segment, so that neighbours need no merging: `FRESH`
+//! slices read as zero and cost nothing, `RESIDENT` ones hold pages, and those
+//! of them that the program gave up in this epoch are `RECENT`. An allocation
+//! takes the lowest resident run that fits, so that pages in use stay dense
+//! and a reused page costs no fault; a tick returns what is resident and not
+//! recent.
+
+use crate::os::{self, Lock};
+use crate::segment::Segment;
+use crate::size_class::SLICE;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+const FRESH: usize = 0;
+const RESIDENT: usize = 1;
+const RECENT: usize = 2;
+
+struct Totals {
+    /// Free resident slices of all segments: none, and a search can be spared.
+    resident: usize,
+}
+
+static HEAP: Lock<Totals> = Lock::new(Totals { resident: 0 });
+
+/// Slices that belong together.
+#[derive(Clone, Copy)]
+pub(crate) struct Run {
+    pub(crate) segment: &'static Segment,
+    pub(crate) first: usize,
+    pub(crate) slices: usize,
+}
+
+impl Run {
+    pub(crate) fn start(&self) -> usize {
+        self.segment.base + self.first * SLICE
+    }
+}
+
+/// Takes `slices` (at most 64) neighbouring slices, the first a multiple of
+/// `align` slices from a granule. The mask tells which may be resident; the
+/// others read as zero.
+pub(crate) fn take(slices: usize, align: usize) -> Option<(Run, u64)> {
+    let mut heap = HEAP.lock();
+    if heap.resident >= slices
+        && let Some(run) = find(slices, align, |segment, word| segment.bits(RESIDENT)[word].load(Relaxed))
+    {
+        return Some((run, heap.claim(run)));
+    }
+    let any = |segment: &Segment, word: usize| {
+        segment.bits(RESIDENT)[word].load(Relaxed) | segment.bits(FRESH)[word].load(Relaxed)
+    };
+    if let Some(run) = find(slices, align, any) {
+        return Some((run, heap.claim(run)));
+    }
+    let segment = Segment::create()?;
+    set(segment, FRESH, 0, segment.slices, u64::MAX);
+    let run = find_in(segment, slices, align, |word| any(segment, word))?;
+    Some((run, heap.claim(run)))
+}
+
+/// Takes the slices right behind `run`, if they are free.
+pub(crate) fn extend(run: Run, slices: usize) -> Option<u64> {
+    let more = Run { first: run.first + run.slices, slices, ..run };
+    if more.first + slices > run.segment.slices {
+        return None;
+    }
+    let mut heap = HEAP.lock();
+    let free = |index: usize| bit(run.segment, RESIDENT, index) || bit(run.segment, FRESH, index);
+    (more.first..more.first + slices).all(free).then(|| heap.claim(more))
+}
+
+/// Gives slices back; `resident` tells which may hold pages, `recent` whether
+/// the program used them in this epoch.
+pub(crate) fn give(run: Run, resident: u64, recent: bool) {
+    let mut heap = HEAP.lock();
+    let Run { segment, first, slices } = run;
+    set(segment, RESIDENT, first, slices, resident);
+    set(segment, FRESH, first, slices, !resident);
+    if recent {
+        set(segment, RECENT, first, slices, resident);
+    }
+    heap.resident += (resident & mask(slices)).count_ones() as usize;
+}
+
+/// Returns the pages of up to 64 free slices behind `word` that were not in
+/// use in this epoch, or whatever their use (`age` false), and ends the epoch
+/// for them. Gives how many slices.
+pub(crate) fn release(segment: &'static Segment, word: usize, age: bool) -> usize {
+    let old = {
+        let mut heap = HEAP.lock();
+        let recent = segment.bits(RECENT)[word].swap(0, Relaxed);
+        let resident = segment.bits(RESIDENT)[word].load(Relaxed);
+        let old = if age { resident & !recent } else { resident };
+        segment.bits(RESIDENT)[word].store(resident & !old, Relaxed);
+        heap.resident -= old.count_ones() as usize;
+        old
+    };
+    // The slices are on neither bitmap: ours, without the lock.
+    let mut rest = old;
+    let mut returned = 0u64;
+    while rest != 0 {
+        let first = rest.trailing_zeros() as usize;
+        let count = (rest >> first).trailing_ones() as usize;
+        let run = Run { segment, first: word * 64 + first, slices: count };
+        // SAFETY: free slices that nobody can take meanwhile.
+        if unsafe { os::release(run.start() as *mut u8, count * SLICE) } {
+            returned |= mask(count) << first;
+        }
+        rest &= !(mask(count) << first);
+    }
+    let mut heap = HEAP.lock();
+    segment.bits(FRESH)[word].fetch_or(returned, Relaxed);
+    segment.bits(RESIDENT)[word].fetch_or(old & !returned, Relaxed);
+    heap.resident += (old & !returned).count_ones() as usize;
+    returned.count_ones() as usize
+}
+
+/// Free slices that hold pages.
+pub(crate) fn resident_slices() -> usize {
+    HEAP.lock().resident
+}
+
+/// For `fork`: holds the lock over it.
+pub(crate) fn lock() -> impl Sized {
+    HEAP.lock()
+}
+
+impl Totals {
+    /// Takes a free run off the bitmaps; gives which slices were resident.
+    fn claim(&mut self, run: Run) -> u64 {
+        let mut resident = 0;
+        for index in 0..run.slices {
+            resident |= (bit(run.segment, RESIDENT, run.first + index) as u64) << index;
+        }
+        for which in [FRESH, RESIDENT, RECENT] {
+            clear(run.segment, which, run.first, run.slices);
+        }
+        self.resident -= resident.count_ones() as usize;
+        resident
+    }
+}
+
+fn find(slices: usize, align: usize, free: impl Fn(&Segment, usize) -> u64) -> Option<Run> {
+    Segment::all().find_map(|segment| find_in(segment, slices, align, |word| free(segment, word)))
+}
+
+/// The lowest free run: two words at a time, so that a run may cross one
+/// boundary, which is enough for 64 slices.
+fn find_in(
+    segment: &'static Segment,
+    slices: usize,
+    align: usize,
+    free: impl Fn(usize) -> u64,
+) -> Option<Run> {
+    let words = segment.words();
+    (0..words).find_map(|word| {
+        let low = free(word);
+        if low == 0 {
+            return None;
+        }
+        let high = if slices > 1 && word + 1 < words { free(word + 1) } else { 0 };
+        let mut starts = low as u128 | (high as u128) << 64;
+        let mut length = 1;
+        while length < slices {
+            let step = length.min(slices - length);
+            starts &= starts >> step;
+            length += step;
+        }
+        let starts = starts as u64 & aligned(align);
+        let first = word * 64 + starts.trailing_zeros() as usize;
+        (starts != 0).then_some(Run { segment, first, slices })
+    })
+}
+
+/// The bits at multiples of `align`, a power of two up to 64.
+fn aligned(align: usize) -> u64 {
+    u64::MAX / mask(align)
+}
+
+/// The lowest `count` bits.
+fn mask(count: usize) -> u64 {
+    if count >= 64 { u64::MAX } else { (1 << count) - 1 }
+}
+
+fn bit(segment: &Segment, which: usize, index: usize) -> bool {
+    segment.bits(which)[index / 64].load(Relaxed) >> (index % 64) & 1 == 1
+}
+
+/// Sets the bits of `first..first + slices` where `pattern` (repeated every 64) has one.
+fn set(segment: &Segment, which: usize, first: usize, slices: usize, pattern: u64) {
+    for index in 0..slices {
+        let word = &segment.bits(which)[(first + index) / 64];
+        let bit = (pattern >> (index % 64) & 1) << ((first + index) % 64);
+        // Under the lock; atomic only because `release` and statistics look in.
+        word.store(word.load(Relaxed) | bit, Relaxed);
+    }
+}
+
+fn clear(segment: &Segment, which: usize, first: usize, slices: usize) {
+    for index in first..first + slices {
+        let word = &segment.bits(which)[index / 64];
+        word.store(word.load(Relaxed) & !(1 << (index % 64)), Relaxed);
+    }
+}
+
+/// Whether a slice is free, for statistics and tests; racy.
+pub(crate) fn is_free(segment: &Segment, index: usize) -> bool {
+    bit(segment, FRESH, index) || bit(segment, RESIDENT, index)
+}
+
+/// The word of resident free slices, for a look without the lock.
+pub(crate) fn resident_word(segment: &Segment, word: usize) -> &AtomicU64 {
+    &segment.bits(RESIDENT)[word]
+}

@@ -1,0 +1,86 @@
+//! Blocks that are page runs: above 32 KiB, up to 4 MiB, on slices of their own.
+
+use crate::misuse::die;
+use crate::page_heap::{self, Run};
+use crate::segment::Segment;
+use crate::size_class::{PAGE, POOLED_MAX, SLICE, class_of};
+use crate::span::Kind;
+use core::ptr;
+
+/// Takes a run for `size` bytes aligned to `align`; null without memory.
+/// `zeroed` writes zeros where pages were used before.
+pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> *mut u8 {
+    let slices = size.div_ceil(SLICE).max(1);
+    let align = align.div_ceil(SLICE).max(1);
+    let Some((run, resident)) = page_heap::take(slices, align) else { return ptr::null_mut() };
+    if zeroed {
+        clear(run, resident);
+    }
+    let head = run.segment.span(run.first);
+    for back in 1..slices {
+        run.segment.span(run.first + back).set_inside(back);
+    }
+    head.start_run(kind_of(size), run.start(), size.div_ceil(PAGE));
+    run.start() as *mut u8
+}
+
+/// Gives a run back; `recent` if the program let it go in this epoch.
+///
+/// Ends the process unless `block` starts a run of the kind that holds `size`.
+pub(crate) fn free(block: usize, size: usize, recent: bool) {
+    let Some(segment) = Segment::of(block) else { die("block was not allocated by Neap", block) };
+    let first = segment.slice_of(block);
+    let head = segment.span(first);
+    if !block.is_multiple_of(SLICE) {
+        die("free of an address inside a block", block);
+    }
+    let slices = (head.run_pages() * PAGE).div_ceil(SLICE);
+    if !head.retire(kind_of(size)) {
+        match head.kind() {
+            Kind::Free => die("double free", block),
+            _ => die("free with a size that is not the block's", block),
+        }
+    }
+    for back in 1..slices {
+        segment.span(first + back).set_kind(Kind::Free);
+    }
+    page_heap::give(Run { segment, first, slices }, u64::MAX, recent);
+}
+
+/// Changes the size of a run too large to be pooled where it lies, if it can.
+pub(crate) fn resize(block: usize, size: usize) -> bool {
+    let Some(segment) = Segment::of(block) else { return false };
+    let first = segment.slice_of(block);
+    let head = segment.span(first);
+    if head.kind() != Kind::Large || size <= POOLED_MAX {
+        return false;
+    }
+    let slices = (head.run_pages() * PAGE).div_ceil(SLICE);
+    let wanted = size.div_ceil(SLICE);
+    if wanted > slices {
+        if page_heap::extend(Run { segment, first, slices }, wanted - slices).is_none() {
+            return false;
+        }
+        for back in slices..wanted {
+            segment.span(first + back).set_inside(back);
+        }
+    } else if wanted < slices {
+        for back in wanted..slices {
+            segment.span(first + back).set_kind(Kind::Free);
+        }
+        page_heap::give(Run { segment, first: first + wanted, slices: slices - wanted }, u64::MAX, true);
+    }
+    head.set_run_pages(size.div_ceil(PAGE));
+    true
+}
+
+fn kind_of(size: usize) -> Kind {
+    if size <= POOLED_MAX { Kind::Class(class_of(size)) } else { Kind::Large }
+}
+
+fn clear(run: Run, resident: u64) {
+    for slice in (0..run.slices).filter(|slice| resident >> slice & 1 == 1) {
+        // SAFETY: the run is ours, and nobody else has its address yet.
+        unsafe { ptr::write_bytes((run.start() + slice * SLICE) as *mut u8, 0, SLICE) };
+    }
+}

@@ -1,0 +1,152 @@
+//! Segments: the aligned address space that slices are cut from, and the map
+//! from an address to its segment.
+
+use crate::metadata;
+use crate::os;
+use crate::size_class::{RUN_MAX, SLICE};
+use crate::span::Span;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicPtr, AtomicU64};
+
+pub(crate) use crate::span::BITMAP_WORDS;
+
+/// Segments start on a granule and are a whole number of them.
+const GRANULE: usize = RUN_MAX;
+/// Address space asked for at once; less where the system grants less.
+const LARGEST: usize = 1 << 30;
+
+/// A stretch of reserved address space. Never unmapped, so always `'static`.
+pub(crate) struct Segment {
+    pub(crate) base: usize,
+    pub(crate) slices: usize,
+    spans: NonNull<Span>,
+    next: AtomicPtr<Segment>,
+    /// Which slices are free, by the page heap, under its lock: three bitmaps
+    /// of [`Segment::words`] words each.
+    bits: NonNull<AtomicU64>,
+}
+
+static FIRST: AtomicPtr<Segment> = AtomicPtr::new(ptr::null_mut());
+
+impl Segment {
+    /// The books of slice `index`.
+    #[inline]
+    pub(crate) fn span(&self, index: usize) -> &'static Span {
+        debug_assert!(index < self.slices);
+        // SAFETY: `spans` is an array of `slices` zeroed spans, which is a
+        // valid state, mapped for ever.
+        unsafe { &*self.spans.as_ptr().add(index) }
+    }
+
+    /// The slice that holds an address of this segment.
+    #[inline]
+    pub(crate) fn slice_of(&self, address: usize) -> usize {
+        (address - self.base) / SLICE
+    }
+
+    #[inline]
+    pub(crate) fn contains(&self, address: usize) -> bool {
+        address.wrapping_sub(self.base) < self.slices * SLICE
+    }
+
+    /// Words of each of the page heap's bitmaps.
+    pub(crate) fn words(&self) -> usize {
+        self.slices.div_ceil(64)
+    }
+
+    /// The page heap's bitmap `which` (0 to 2).
+    pub(crate) fn bits(&self, which: usize) -> &'static [AtomicU64] {
+        // SAFETY: three arrays of `words` words each, mapped for ever.
+        unsafe { core::slice::from_raw_parts(self.bits.as_ptr().add(which * self.words()), self.words()) }
+    }
+
+    pub(crate) fn next(&self) -> Option<&'static Segment> {
+        // SAFETY: segments are published whole and never removed.
+        unsafe { self.next.load(Acquire).as_ref() }
+    }
+
+    /// Every segment, newest first.
+    pub(crate) fn all() -> impl Iterator<Item = &'static Segment> {
+        core::iter::successors(Self::first(), |segment| segment.next())
+    }
+
+    pub(crate) fn first() -> Option<&'static Segment> {
+        // SAFETY: as in `next`.
+        unsafe { FIRST.load(Acquire).as_ref() }
+    }
+
+    /// Reserves a new segment and publishes it. Under the page heap's lock,
+    /// since two at once would be twice what is needed.
+    pub(crate) fn create() -> Option<&'static Segment> {
+        let mut bytes = match os::address_space_limit() {
+            // Leave most of a limited address space to stacks and others.
+            Some(limit) => (limit / 16).next_power_of_two().clamp(GRANULE, LARGEST),
+            None => LARGEST,
+        };
+        let base = loop {
+            match os::reserve(bytes, GRANULE) {
+                Some(base) => break base.as_ptr() as usize,
+                None if bytes > GRANULE => bytes /= 4,
+                None => return None,
+            }
+        };
+        let slices = bytes / SLICE;
+        let segment = metadata::take(size_of::<Segment>())?.cast::<Segment>();
+        let spans = os::reserve(slices * size_of::<Span>(), align_of::<Span>())?.cast();
+        let bits = os::reserve(3 * slices.div_ceil(64) * 8, 8)?.cast();
+        let next = AtomicPtr::new(FIRST.load(Relaxed));
+        // SAFETY: the piece is ours and large enough.
+        unsafe { segment.write(Segment { base, slices, spans, next, bits }) };
+        // SAFETY: just written, never given back.
+        let segment = unsafe { segment.as_ref() };
+        map::insert(segment)?;
+        FIRST.store(ptr::from_ref(segment).cast_mut(), Release);
+        Some(segment)
+    }
+
+    /// The segment that `address` lies in, if any.
+    #[inline]
+    pub(crate) fn of(address: usize) -> Option<&'static Segment> {
+        map::get(address)
+    }
+}
+
+/// A two-level table by granule: 47 bits of address are 2^12 leaves of 2^13.
+mod map {
+    use super::*;
+
+    const GRANULE_BITS: u32 = GRANULE.trailing_zeros();
+    const LEAF_BITS: u32 = 13;
+    const ROOT: usize = 1 << (47 - GRANULE_BITS - LEAF_BITS);
+
+    type Leaf = [AtomicPtr<Segment>; 1 << LEAF_BITS];
+
+    static LEAVES: [AtomicPtr<Leaf>; ROOT] = [const { AtomicPtr::new(ptr::null_mut()) }; ROOT];
+
+    #[inline]
+    pub(super) fn get(address: usize) -> Option<&'static Segment> {
+        let granule = address >> GRANULE_BITS;
+        // SAFETY: leaves and segments are published whole and never removed.
+        unsafe {
+            let leaf = LEAVES.get(granule >> LEAF_BITS)?.load(Acquire).as_ref()?;
+            leaf[granule % (1 << LEAF_BITS)].load(Acquire).as_ref()
+        }
+    }
+
+    pub(super) fn insert(segment: &'static Segment) -> Option<()> {
+        let end = segment.base + segment.slices * SLICE;
+        for granule in segment.base >> GRANULE_BITS..end >> GRANULE_BITS {
+            let place = LEAVES.get(granule >> LEAF_BITS)?;
+            if place.load(Relaxed).is_null() {
+                // Fresh from the system, so zeroed: null pointers throughout.
+                let leaf = os::reserve(size_of::<Leaf>(), align_of::<Leaf>())?;
+                place.store(leaf.as_ptr().cast(), Release);
+            }
+            // SAFETY: just made sure; leaves are never removed.
+            let leaf = unsafe { &*place.load(Relaxed) };
+            leaf[granule % (1 << LEAF_BITS)].store(ptr::from_ref(segment).cast_mut(), Release);
+        }
+        Some(())
+    }
+}

@@ -1,0 +1,438 @@
+//! A span: slices cut into blocks of one class, and the bitmap that says which
+//! blocks are free (1 is free).
+//!
+//! Refill takes whole words, so a thread gets neighbours; any thread gives
+//! blocks back by setting bits, in any order, without owner, lock or message.
+//! Whoever has cleared a bit owns the block. That is also how a tick returns
+//! pages of a span in use: it takes the bits of all blocks on them, as an
+//! allocation would, returns the pages, and sets the bits again.
+
+use crate::misuse::die;
+use crate::os;
+use crate::size_class::{GEOMETRY, Geometry, PAGE};
+use core::cell::UnsafeCell;
+use core::ptr;
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize};
+
+/// The bitmap of a slice of 8-byte blocks.
+pub(crate) const BITMAP_WORDS: usize = 128;
+
+/// What a slice is: the first of a span or run, inside one, or none of these.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    /// In no use, or never used.
+    Free,
+    /// The first slice of a span or pooled run of this class.
+    Class(usize),
+    /// The first slice of a run too large to be pooled.
+    Large,
+    /// A later slice of a span or run.
+    Inside,
+}
+
+const LARGE: u8 = 254;
+const INSIDE: u8 = 255;
+
+/// Who may take blocks from a span.
+pub(crate) mod state {
+    /// Not a span, or in the middle of a change by whoever set this.
+    pub(crate) const BUSY: u8 = 0;
+    /// One thread refills from it.
+    pub(crate) const ATTACHED: u8 = 1;
+    /// On the list of its class, with blocks to take.
+    pub(crate) const LISTED: u8 = 2;
+    /// On no list, since it had no free block; the next to give one lists it.
+    pub(crate) const FULL: u8 = 3;
+}
+
+/// The books of one slice; those of a span's first slice are the span's.
+#[repr(C, align(64))]
+pub(crate) struct Span {
+    kind: AtomicU8,
+    pub(crate) state: AtomicU8,
+    /// How many slices before this one its span or run starts.
+    back: AtomicU16,
+    /// How many words have every bit set: all of them, and the span is empty.
+    full_words: AtomicU32,
+    /// Where the next refill looks first; only whoever has it attached.
+    cursor: AtomicU16,
+    /// Bytes in use of a run, in pages.
+    run_pages: AtomicU32,
+    base: AtomicUsize,
+    /// Pages that are not resident: never touched, or returned.
+    released: AtomicU64,
+    /// Pages with a block that the program took or gave back in this epoch.
+    touched: AtomicU64,
+    /// Links of the class's list, guarded by its lock.
+    pub(crate) links: UnsafeCell<Links>,
+    bitmap: [AtomicU64; BITMAP_WORDS],
+}
+
+/// A place in a list of spans.
+pub(crate) struct Links {
+    pub(crate) next: *const Span,
+    pub(crate) previous: *const Span,
+    pub(crate) list: usize,
+}
+
+// SAFETY: everything is atomic but `links`, which the class's lock guards.
+unsafe impl Sync for Span {}
+
+impl Span {
+    pub(crate) fn kind(&self) -> Kind {
+        match self.kind.load(Acquire) {
+            0 => Kind::Free,
+            LARGE => Kind::Large,
+            INSIDE => Kind::Inside,
+            class => Kind::Class(class as usize - 1),
+        }
+    }
+
+    /// True for the span of a class; cheaper than [`Span::kind`].
+    #[inline]
+    pub(crate) fn is_class(&self, class: usize) -> bool {
+        self.kind.load(Acquire) as usize == class + 1
+    }
+
+    pub(crate) fn set_kind(&self, kind: Kind) {
+        let kind = match kind {
+            Kind::Free => 0,
+            Kind::Large => LARGE,
+            Kind::Inside => INSIDE,
+            Kind::Class(class) => class as u8 + 1,
+        };
+        // Pairs with the acquire in `kind`: who sees the kind sees the rest.
+        self.kind.store(kind, Release);
+    }
+
+    /// Frees a run's head in one step, so that only one of two frees gets it.
+    pub(crate) fn retire(&self, kind: Kind) -> bool {
+        let kind = match kind {
+            Kind::Class(class) => class as u8 + 1,
+            _ => LARGE,
+        };
+        self.kind.compare_exchange(kind, 0, AcqRel, Relaxed).is_ok()
+    }
+
+    pub(crate) fn back(&self) -> usize {
+        self.back.load(Relaxed) as usize
+    }
+
+    pub(crate) fn set_inside(&self, back: usize) {
+        self.back.store(back as u16, Relaxed);
+        self.set_kind(Kind::Inside);
+    }
+
+    pub(crate) fn base(&self) -> usize {
+        self.base.load(Relaxed)
+    }
+
+    pub(crate) fn run_pages(&self) -> usize {
+        self.run_pages.load(Relaxed) as usize
+    }
+
+    pub(crate) fn set_run_pages(&self, pages: usize) {
+        self.run_pages.store(pages as u32, Relaxed);
+    }
+
+    /// Makes the slice the head of a run.
+    pub(crate) fn start_run(&self, kind: Kind, base: usize, pages: usize) {
+        self.base.store(base, Relaxed);
+        self.set_run_pages(pages);
+        self.set_kind(kind);
+    }
+
+    /// Makes the slice the head of a span with every block free, attached to
+    /// the caller. `resident` has a bit for each page that may be resident.
+    pub(crate) fn start(&self, class: usize, base: usize, resident: u64) {
+        let geometry = &GEOMETRY[class];
+        self.base.store(base, Relaxed);
+        self.cursor.store(0, Relaxed);
+        self.released.store(!resident, Relaxed);
+        self.touched.store(0, Relaxed);
+        self.full_words.store(geometry.words as u32, Relaxed);
+        self.state.store(state::ATTACHED, Relaxed);
+        // The kind before the bits: who holds a bit knows the class (see `release_pages`).
+        self.set_kind(Kind::Class(class));
+        for (word, bits) in self.words(geometry).iter().enumerate() {
+            bits.store(geometry.full_word(word), Release);
+        }
+    }
+
+    fn words(&self, geometry: &Geometry) -> &[AtomicU64] {
+        &self.bitmap[..geometry.words as usize]
+    }
+
+    /// Takes up to `out.len()` free blocks, lowest words first, and writes
+    /// their addresses so that the last written is the lowest of its word.
+    ///
+    /// Only for whoever has the span attached.
+    pub(crate) fn take(&self, geometry: &Geometry, out: &[AtomicUsize]) -> usize {
+        let words = self.words(geometry);
+        let start = self.cursor.load(Relaxed) as usize;
+        let mut count = 0;
+        for at in (start..words.len()).chain(0..start) {
+            if count == out.len() {
+                break;
+            }
+            let taken = self.take_word(geometry, at, out.len() - count);
+            if taken != 0 {
+                self.cursor.store(at as u16, Relaxed);
+                self.touch(geometry, at, taken);
+                count += self.write_blocks(geometry, at, taken, &out[count..]);
+            }
+        }
+        count
+    }
+
+    /// Up to `most` bits of one word.
+    fn take_word(&self, geometry: &Geometry, at: usize, most: usize) -> u64 {
+        let word = &self.bitmap[at];
+        let seen = word.load(Relaxed);
+        if seen == 0 {
+            return 0;
+        }
+        // Acquire pairs with the release of whoever gave the blocks back.
+        let (before, taken) = if seen.count_ones() as usize <= most {
+            let before = word.swap(0, AcqRel);
+            let taken = lowest_bits(before, most);
+            if taken != before {
+                // More came back meanwhile than fits.
+                word.fetch_or(before & !taken, Release);
+            }
+            (before, taken)
+        } else {
+            let wanted = lowest_bits(seen, most);
+            let before = word.fetch_and(!wanted, AcqRel);
+            (before, before & wanted)
+        };
+        if before == geometry.full_word(at) {
+            self.full_words.fetch_sub(1, Relaxed);
+        }
+        taken
+    }
+
+    fn write_blocks(&self, geometry: &Geometry, at: usize, mut taken: u64, out: &[AtomicUsize]) -> usize {
+        let size = geometry.size as usize;
+        let base = self.base() + at * 64 * size;
+        let count = taken.count_ones() as usize;
+        if taken == u64::MAX {
+            // A whole word: no bit to search for, one long store loop.
+            for (index, slot) in out[..64].iter().enumerate() {
+                slot.store(base + (63 - index) * size, Relaxed);
+            }
+        } else {
+            for slot in out[..count].iter().rev() {
+                slot.store(base + taken.trailing_zeros() as usize * size, Relaxed);
+                taken &= taken - 1;
+            }
+        }
+        count
+    }
+
+    /// Notes that the program took or gave these blocks in this epoch.
+    fn touch(&self, geometry: &Geometry, at: usize, blocks: u64) {
+        let size = geometry.size as usize;
+        let first = (at * 64 + blocks.trailing_zeros() as usize) * size;
+        let last = (at * 64 + 64 - blocks.leading_zeros() as usize) * size - 1;
+        let pages = bits_between(first / PAGE, last / PAGE);
+        // The loads keep the common case, already noted, free of locked operations.
+        if self.touched.load(Relaxed) & pages != pages {
+            self.touched.fetch_or(pages, Relaxed);
+        }
+        if self.released.load(Relaxed) & pages != 0 {
+            self.released.fetch_and(!pages, Relaxed);
+        }
+    }
+
+    /// Sets the bits of blocks that come back; a bit already set is a double free.
+    #[inline]
+    pub(crate) fn give(&self, geometry: &Geometry, at: usize, blocks: u64, by_program: bool) {
+        if by_program {
+            self.touch(geometry, at, blocks);
+        }
+        // Adding sets the bits, in one instruction that also tells the old
+        // ones, unless one was set already; then the process ends here.
+        // SeqCst: `central::after_give` loads the state next, and `mark_full`
+        // stores the state before it looks at the words.
+        let before = self.bitmap[at].fetch_add(blocks, SeqCst);
+        if before & blocks != 0 {
+            let block = at * 64 + (before & blocks).trailing_zeros() as usize;
+            die("double free", self.base() + block * geometry.size as usize);
+        }
+        if before | blocks == geometry.full_word(at) {
+            self.full_words.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// After a refill found nothing: true once the span is off every list and
+    /// has no free block; the next block given back lists it again.
+    pub(crate) fn mark_full(&self, geometry: &Geometry) -> bool {
+        self.state.store(state::FULL, SeqCst);
+        let empty = self.words(geometry).iter().all(|word| word.load(SeqCst) == 0);
+        empty || self.state.compare_exchange(state::FULL, state::ATTACHED, AcqRel, Relaxed).is_err()
+    }
+
+    /// Every block may be free; a hint, settled by [`Span::take_whole`].
+    pub(crate) fn seems_empty(&self, geometry: &Geometry) -> bool {
+        self.full_words.load(Relaxed) >= geometry.words as u32
+    }
+
+    /// Any block free; a hint.
+    pub(crate) fn has_free(&self, geometry: &Geometry) -> bool {
+        self.words(geometry).iter().any(|word| word.load(Relaxed) != 0)
+    }
+
+    /// Free blocks at this moment; a hint.
+    pub(crate) fn free_blocks(&self, geometry: &Geometry) -> usize {
+        self.words(geometry).iter().map(|word| word.load(Relaxed).count_ones() as usize).sum()
+    }
+
+    /// Takes every block, if every one is free, and stops being a span.
+    /// Only for whoever has set the state to `BUSY`.
+    pub(crate) fn take_whole(&self, geometry: &Geometry) -> bool {
+        let full = |word: usize| geometry.full_word(word);
+        for (at, word) in self.words(geometry).iter().enumerate() {
+            if word.compare_exchange(full(at), 0, AcqRel, Relaxed).is_err() {
+                for (at, word) in self.words(geometry)[..at].iter().enumerate() {
+                    word.fetch_or(full(at), Release);
+                }
+                return false;
+            }
+        }
+        self.set_kind(Kind::Free);
+        true
+    }
+
+    /// The pages of this span that are resident, and whether the program
+    /// touched any of it in this epoch.
+    pub(crate) fn residue(&self) -> (u64, bool) {
+        (!self.released.load(Relaxed), self.touched.load(Relaxed) != 0)
+    }
+
+    /// Resident pages of a span; an estimate.
+    pub(crate) fn resident_pages(&self, geometry: &Geometry) -> usize {
+        let all = bits_between(0, geometry.pages() - 1);
+        (all & !self.released.load(Relaxed)).count_ones() as usize
+    }
+
+    /// Ends the epoch for this span: returns every resident page on which all
+    /// blocks are free and none was touched since the last call (`age`), or
+    /// whatever happened since (no `age`). Gives the number of pages.
+    ///
+    /// The caller must look at the span's state afterwards, as after a give.
+    pub(crate) fn release_pages(&self, class: usize, age: bool) -> usize {
+        let geometry = &GEOMETRY[class];
+        let touched = self.touched.swap(0, Relaxed);
+        let skip = self.released.load(Relaxed) | if age { touched } else { 0 };
+        let mut candidates = bits_between(0, geometry.pages() - 1) & !skip;
+        let mut pages = 0;
+        while candidates != 0 {
+            let first = candidates.trailing_zeros() as usize;
+            let mut end = first;
+            while end < geometry.pages() && candidates >> end & 1 == 1 && self.page_is_free(geometry, end) {
+                end += 1;
+            }
+            if end > first {
+                pages += self.release_run(class, first, end);
+            }
+            // Past what was looked at: the run, and the page that ended it.
+            candidates &= u64::MAX.checked_shl(end.max(first) as u32 + 1).unwrap_or(0);
+        }
+        pages
+    }
+
+    fn page_is_free(&self, geometry: &Geometry, page: usize) -> bool {
+        blocks_of_pages(geometry, page, page + 1)
+            .is_some_and(|(first, last)| self.each_mask(first, last, |at, mask| self.bitmap[at].load(Relaxed) & mask == mask))
+    }
+
+    /// Returns the pages `first..end` if their blocks are all still free.
+    fn release_run(&self, class: usize, first: usize, end: usize) -> usize {
+        let geometry = &GEOMETRY[class];
+        let Some((from, to)) = blocks_of_pages(geometry, first, end) else { return 0 };
+        let mut held = 0;
+        let all = self.each_mask(from, to, |at, mask| {
+            let taken = self.take_exactly(geometry, at, mask);
+            held += taken as usize;
+            taken
+        });
+        // Holding a bit, we know the class: it cannot change while a block is out.
+        let ours = all && self.is_class(class);
+        let mut pages = 0;
+        if ours {
+            let start = (self.base() + first * PAGE) as *mut u8;
+            // SAFETY: every block that touches these pages is ours by its bit.
+            if unsafe { os::release(start, (end - first) * PAGE) } {
+                self.released.fetch_or(bits_between(first, end - 1), Relaxed);
+                pages = end - first;
+            }
+        }
+        self.each_mask(from, to, |at, mask| {
+            let more = held > 0;
+            if more {
+                held -= 1;
+                self.give(geometry, at, mask, false);
+            }
+            more
+        });
+        pages
+    }
+
+    /// Takes all the bits of `mask`, or none.
+    fn take_exactly(&self, geometry: &Geometry, at: usize, mask: u64) -> bool {
+        let mut seen = self.bitmap[at].load(Relaxed);
+        while seen & mask == mask {
+            match self.bitmap[at].compare_exchange_weak(seen, seen & !mask, AcqRel, Relaxed) {
+                Ok(_) => {
+                    if seen == geometry.full_word(at) {
+                        self.full_words.fetch_sub(1, Relaxed);
+                    }
+                    return true;
+                }
+                Err(now) => seen = now,
+            }
+        }
+        false
+    }
+
+    /// Calls `visit` for the words that hold blocks `first..=last`, with their
+    /// bits, while it returns true; true if it always did.
+    fn each_mask(&self, first: usize, last: usize, mut visit: impl FnMut(usize, u64) -> bool) -> bool {
+        (first / 64..=last / 64).all(|at| {
+            let low = if at == first / 64 { first % 64 } else { 0 };
+            let high = if at == last / 64 { last % 64 } else { 63 };
+            visit(at, bits_between(low, high))
+        })
+    }
+}
+
+/// First and last block that lie on pages `first..end`, in part or whole;
+/// none for pages behind the last block.
+fn blocks_of_pages(geometry: &Geometry, first: usize, end: usize) -> Option<(usize, usize)> {
+    let from = geometry.block_at(first * PAGE);
+    let to = geometry.block_at(end * PAGE - 1).min(geometry.blocks as usize - 1);
+    (from <= to).then_some((from, to))
+}
+
+/// The bits `low..=high`.
+fn bits_between(low: usize, high: usize) -> u64 {
+    (u64::MAX << low) & (u64::MAX >> (63 - high))
+}
+
+/// The lowest `most` of the set bits.
+fn lowest_bits(bits: u64, most: usize) -> u64 {
+    let mut rest = bits;
+    for _ in 0..(bits.count_ones() as usize).min(most) {
+        rest &= rest - 1;
+    }
+    bits & !rest
+}
+
+impl Links {
+    /// Of a span on no list.
+    pub(crate) const fn none() -> Self {
+        Self { next: ptr::null(), previous: ptr::null(), list: 0 }
+    }
+}
