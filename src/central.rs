@@ -78,7 +78,10 @@ fn list(class: usize, span: &'static Span) {
     let mut lists = CLASSES[class].0.lock();
     // Only one of several givers lists it, and only under the lock, so that a
     // span whose state is `LISTED` is on the list for whoever has the lock.
-    if span.state.compare_exchange(state::FULL, state::LISTED, AcqRel, Relaxed).is_ok() {
+    // The class is looked at since the span may have been freed and used anew.
+    if span.is_class(class)
+        && span.state.compare_exchange(state::FULL, state::LISTED, AcqRel, Relaxed).is_ok()
+    {
         lists.push(class, span);
     }
 }
@@ -98,8 +101,9 @@ pub(crate) fn free_if_empty(class: usize, span: &'static Span, keep: bool) {
     let geometry = &GEOMETRY[class];
     let (resident, recent) = span.residue();
     if !span.take_whole(geometry) {
+        let mut lists = CLASSES[class].0.lock();
         span.state.store(state::LISTED, Relaxed);
-        CLASSES[class].0.lock().push(class, span);
+        lists.push(class, span);
         return;
     }
     let base = span.base();
@@ -120,9 +124,18 @@ pub(crate) fn relist(class: usize, span: &'static Span) {
     }
 }
 
-/// For `fork`: holds every class's lock over it.
-pub(crate) fn lock() -> impl Sized {
-    core::array::from_fn::<_, SPAN_CLASSES, _>(|class| CLASSES[class].0.lock())
+/// Holds every class's lock over a fork.
+pub(crate) fn lock_for_fork() {
+    CLASSES.iter().for_each(|central| core::mem::forget(central.0.lock()));
+}
+
+/// # Safety
+/// Only after [`lock_for_fork`], by the same thread or its copy in the child.
+pub(crate) unsafe fn unlock_after_fork() {
+    for central in &CLASSES {
+        // SAFETY: locked by this thread.
+        unsafe { central.0.force_unlock() };
+    }
 }
 
 impl Lists {

@@ -10,24 +10,23 @@ static EPOCH: AtomicU64 = AtomicU64::new(0);
 static HOOK: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 
 /// The number of ticks so far.
-#[allow(dead_code)]
 pub(crate) fn current() -> u64 {
     EPOCH.load(Ordering::Relaxed)
 }
 
+/// Starts the next epoch.
+pub(crate) fn advance() {
+    EPOCH.fetch_add(1, Ordering::Relaxed);
+}
+
 /// Sets the function that ages what lies above the allocator (the typed pools).
-#[allow(dead_code)]
 pub(crate) fn set_hook(hook: fn()) {
+    // Release pairs with the acquire in `run_hook`.
     HOOK.store(hook as *mut (), Ordering::Release);
 }
 
-/// Runs one whole tick.
-pub(crate) fn advance() {
-    EPOCH.fetch_add(1, Ordering::Relaxed);
-    run_hook();
-}
-
-fn run_hook() {
+/// Runs the hook; only where the program's own code may run.
+pub(crate) fn run_hook() {
     let hook = HOOK.load(Ordering::Acquire);
     if !hook.is_null() {
         // SAFETY: only `set_hook` stores here, and only a `fn()`.

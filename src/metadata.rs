@@ -54,9 +54,16 @@ pub(crate) unsafe fn give(piece: NonNull<u8>, bytes: usize) {
     store.free[list] = piece.as_ptr();
 }
 
-/// For `fork`: holds the lock over it.
-pub(crate) fn lock() -> impl Sized {
-    STORE.lock()
+/// Holds the lock over a fork.
+pub(crate) fn lock_for_fork() {
+    core::mem::forget(STORE.lock());
+}
+
+/// # Safety
+/// Only after [`lock_for_fork`], by the same thread or its copy in the child.
+pub(crate) unsafe fn unlock_after_fork() {
+    // SAFETY: locked by this thread.
+    unsafe { STORE.force_unlock() };
 }
 
 fn size_of_piece(bytes: usize) -> usize {

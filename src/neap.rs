@@ -1,36 +1,71 @@
-//! `Neap`, the type a program names as its global allocator.
+//! `Neap`, the type a program names as its global allocator: the two fast
+//! paths, inlined into the caller, and the settings.
 
+use crate::local::{pop, push};
+use crate::settings::Settings;
+use crate::size_class::{POOLED_MAX, block_size, class_of, padded};
+use crate::slow_path;
+use core::alloc::{GlobalAlloc, Layout};
 use core::time::Duration;
-use std::alloc::{GlobalAlloc, Layout, System};
 
-/// The allocator: set it with `#[global_allocator]`.
+/// The allocator: one line sets it for a whole program.
+///
+/// ```
+/// #[global_allocator]
+/// static HEAP: neap::Neap = neap::Neap::new();
+/// # fn main() {
+/// let words = vec![String::from("spring"), String::from("neap")];
+/// assert_eq!(words.join(" and "), "spring and neap");
+/// # }
+/// ```
+///
+/// Every setting has an environment variable that overrides it, for programs
+/// that can't be rebuilt; an invalid value is reported once on standard error
+/// and ignored. The first allocation of the process fixes them.
+///
+/// | method | variable | default |
+/// |---|---|---|
+/// | [`tick_interval`](Neap::tick_interval) | `NEAP_TICK_INTERVAL_MS` | 500 ms |
+/// | [`background`](Neap::background) | `NEAP_BACKGROUND` (`0`, `1`) | off |
+/// | [`thread_pool_bytes`](Neap::thread_pool_bytes) | `NEAP_THREAD_POOL_BYTES` | 2 MiB |
+///
+/// # Errors
+///
+/// Exhausted memory and impossible layouts give null. A double free, a foreign
+/// pointer or a wrong size ends the process with one line on standard error,
+/// at the latest when the block leaves the thread's pool.
+#[derive(Debug)]
 pub struct Neap {
-    tick_interval: Duration,
-    background: bool,
-    thread_pool_bytes: usize,
+    settings: Settings,
 }
 
 impl Neap {
     /// An allocator with the default settings.
     pub const fn new() -> Self {
-        Self { tick_interval: Duration::from_millis(500), background: false, thread_pool_bytes: 2 << 20 }
+        Self { settings: Settings::DEFAULT }
     }
 
-    /// How long an epoch lasts when ticks are driven by activity or by the background ticker.
+    /// How long an epoch lasts (whole milliseconds, at least one). Memory that
+    /// a program stopped using is gone after two.
+    ///
+    /// Ticks are driven by allocation activity unless [`background`](Self::background) is on.
     pub const fn tick_interval(mut self, interval: Duration) -> Self {
-        self.tick_interval = interval;
+        let ms = interval.as_millis();
+        self.settings.tick_interval_ms = if ms == 0 { 1 } else { ms as u64 };
         self
     }
 
-    /// Whether one ticker thread of Neap's own ticks, so that a process gone quiet gives memory back too.
+    /// Whether a thread of Neap's own ticks, so that a process gone quiet gives
+    /// memory back too. It is started at the first need, and again after a fork.
     pub const fn background(mut self, on: bool) -> Self {
-        self.background = on;
+        self.settings.background = on;
         self
     }
 
-    /// How many bytes of freed blocks one thread may pool.
+    /// How many bytes of freed blocks one thread may pool in its local tier.
+    /// With 0 every block goes straight to its span, which is slow.
     pub const fn thread_pool_bytes(mut self, bytes: usize) -> Self {
-        self.thread_pool_bytes = bytes;
+        self.settings.thread_pool_bytes = bytes;
         self
     }
 }
@@ -41,15 +76,81 @@ impl Default for Neap {
     }
 }
 
-// SAFETY: placeholder: the system allocator's own contract.
+// SAFETY: a block is handed out by whoever cleared its bit and held until
+// `dealloc`; its class is large and aligned enough for the padded size; nothing
+// here unwinds or allocates.
 unsafe impl GlobalAlloc for Neap {
+    #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = (self.tick_interval, self.background, self.thread_pool_bytes);
-        // SAFETY: the caller's contract is passed on.
-        unsafe { System.alloc(layout) }
+        let size = padded(layout.size(), layout.align());
+        if size > POOLED_MAX {
+            return slow_path::alloc_large(&self.settings, size, layout.align(), false);
+        }
+        let class = class_of(size);
+        // SAFETY: a class; a miss goes to the slow path.
+        let (block, met) = unsafe { pop(class) };
+        if block == 0 { slow_path::refill(&self.settings, class, met, false) } else { block as *mut u8 }
     }
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: the caller's contract is passed on.
-        unsafe { System.dealloc(ptr, layout) }
+
+    #[inline]
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        let size = padded(layout.size(), layout.align());
+        if size > POOLED_MAX {
+            return slow_path::free_large(&self.settings, block as usize, size);
+        }
+        let class = class_of(size);
+        // SAFETY: a class, and the caller gives the block up.
+        if !unsafe { push(class, block as usize) } {
+            slow_path::spill(&self.settings, class, block as usize);
+        }
     }
+
+    #[inline]
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        let size = padded(layout.size(), layout.align());
+        if size > POOLED_MAX {
+            return slow_path::alloc_large(&self.settings, size, layout.align(), true);
+        }
+        let class = class_of(size);
+        // SAFETY: a class; a miss goes to the slow path.
+        let (block, met) = unsafe { pop(class) };
+        if block == 0 {
+            return slow_path::refill(&self.settings, class, met, true);
+        }
+        // SAFETY: the block holds at least the layout's size.
+        unsafe { (block as *mut u8).write_bytes(0, layout.size()) };
+        block as *mut u8
+    }
+
+    #[inline]
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        let old = padded(layout.size(), layout.align());
+        let new = padded(new_size, layout.align());
+        if old <= POOLED_MAX && new <= POOLED_MAX {
+            if class_of(old) == class_of(new) {
+                return block;
+            }
+        } else if let Some(block) = slow_path::resize(block, old, new) {
+            return block;
+        }
+        // SAFETY: the caller's contract: a valid layout of that size.
+        let layout_of_new = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
+        // SAFETY: a new block of the new size; both hold the smaller of the two.
+        unsafe {
+            let to = self.alloc(layout_of_new);
+            if !to.is_null() {
+                to.copy_from_nonoverlapping(block, layout.size().min(new_size));
+                self.dealloc(block, layout);
+            }
+            to
+        }
+    }
+}
+
+/// The bytes that a block of this layout really has, for containers that can
+/// use them all. At most 25 % above the layout's size up to 256 KiB, below a
+/// page above it.
+pub const fn good_size(layout: Layout) -> usize {
+    let size = padded(layout.size(), layout.align());
+    if size > POOLED_MAX { size.next_multiple_of(4096) } else { block_size(class_of(size)) }
 }

@@ -55,7 +55,7 @@ pub(crate) fn take(slices: usize, align: usize) -> Option<(Run, u64)> {
         return Some((run, heap.claim(run)));
     }
     let segment = Segment::create()?;
-    set(segment, FRESH, 0, segment.slices, u64::MAX);
+    segment.bits(FRESH).iter().for_each(|word| word.store(u64::MAX, Relaxed));
     let run = find_in(segment, slices, align, |word| any(segment, word))?;
     Some((run, heap.claim(run)))
 }
@@ -122,9 +122,16 @@ pub(crate) fn resident_slices() -> usize {
     HEAP.lock().resident
 }
 
-/// For `fork`: holds the lock over it.
-pub(crate) fn lock() -> impl Sized {
-    HEAP.lock()
+/// Holds the lock over a fork.
+pub(crate) fn lock_for_fork() {
+    core::mem::forget(HEAP.lock());
+}
+
+/// # Safety
+/// Only after [`lock_for_fork`], by the same thread or its copy in the child.
+pub(crate) unsafe fn unlock_after_fork() {
+    // SAFETY: locked by this thread.
+    unsafe { HEAP.force_unlock() };
 }
 
 impl Totals {
@@ -203,11 +210,6 @@ fn clear(segment: &Segment, which: usize, first: usize, slices: usize) {
         let word = &segment.bits(which)[index / 64];
         word.store(word.load(Relaxed) & !(1 << (index % 64)), Relaxed);
     }
-}
-
-/// Whether a slice is free, for statistics and tests; racy.
-pub(crate) fn is_free(segment: &Segment, index: usize) -> bool {
-    bit(segment, FRESH, index) || bit(segment, RESIDENT, index)
 }
 
 /// The word of resident free slices, for a look without the lock.

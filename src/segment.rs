@@ -9,8 +9,6 @@ use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicPtr, AtomicU64};
 
-pub(crate) use crate::span::BITMAP_WORDS;
-
 /// Segments start on a granule and are a whole number of them.
 const GRANULE: usize = RUN_MAX;
 /// Address space asked for at once; less where the system grants less.
@@ -26,6 +24,9 @@ pub(crate) struct Segment {
     /// of [`Segment::words`] words each.
     bits: NonNull<AtomicU64>,
 }
+
+// SAFETY: what the pointers lead to is atomic, or guards itself.
+unsafe impl Sync for Segment {}
 
 static FIRST: AtomicPtr<Segment> = AtomicPtr::new(ptr::null_mut());
 

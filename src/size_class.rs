@@ -179,7 +179,7 @@ mod tests {
                 assert_eq!(geometry.block_at(offset), offset / geometry.size as usize);
             }
             assert!(geometry.pages() <= 64);
-            assert!(geometry.words as usize <= crate::segment::BITMAP_WORDS);
+            assert!(geometry.words as usize <= crate::span::BITMAP_WORDS);
         }
     }
 }

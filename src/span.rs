@@ -344,8 +344,9 @@ impl Span {
     }
 
     fn page_is_free(&self, geometry: &Geometry, page: usize) -> bool {
-        blocks_of_pages(geometry, page, page + 1)
-            .is_some_and(|(first, last)| self.each_mask(first, last, |at, mask| self.bitmap[at].load(Relaxed) & mask == mask))
+        blocks_of_pages(geometry, page, page + 1).is_some_and(|(first, last)| {
+            self.each_mask(first, last, |at, mask| self.bitmap[at].load(Relaxed) & mask == mask)
+        })
     }
 
     /// Returns the pages `first..end` if their blocks are all still free.

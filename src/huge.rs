@@ -1,0 +1,237 @@
+//! Blocks above 4 MiB: each a mapping of its own, which grows by `mremap`.
+//!
+//! A freed mapping is kept for a while, so that buffers in turn cost no system
+//! call and no fault; a tick unmaps those that stayed free for an epoch.
+
+use crate::epoch;
+use crate::metadata;
+use crate::misuse::die;
+use crate::os::{self, Lock};
+use crate::size_class::{PAGE, RUN_MAX};
+use core::mem::ManuallyDrop;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use memmap2::{MmapMut, RemapOptions};
+
+const BUCKETS: usize = 256;
+/// The largest mapping that is kept after a free, and all that are.
+const KEPT_ONE: usize = 32 << 20;
+const KEPT_ALL: usize = 64 << 20;
+
+struct Huge {
+    mapping: ManuallyDrop<MmapMut>,
+    /// The block's address: the mapping's, unless the alignment is above a page.
+    start: usize,
+    /// When it was freed.
+    epoch: u64,
+    next: *mut Huge,
+}
+
+struct Table {
+    in_use: [*mut Huge; BUCKETS],
+    kept: *mut Huge,
+    kept_bytes: usize,
+}
+
+// SAFETY: the nodes are reached under the lock only.
+unsafe impl Send for Table {}
+
+static TABLE: Lock<Table> =
+    Lock::new(Table { in_use: [ptr::null_mut(); BUCKETS], kept: ptr::null_mut(), kept_bytes: 0 });
+static MAPPED: AtomicUsize = AtomicUsize::new(0);
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+
+/// Takes a block of `size` bytes; null without memory.
+pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> *mut u8 {
+    match try_alloc(size, align, zeroed) {
+        Some(start) => start as *mut u8,
+        None => ptr::null_mut(),
+    }
+}
+
+fn try_alloc(size: usize, align: usize, zeroed: bool) -> Option<usize> {
+    let bytes = size.checked_next_multiple_of(PAGE)?;
+    let slack = if align > PAGE { align } else { 0 };
+    let kept = if zeroed || slack > 0 { None } else { TABLE.lock().take_kept(bytes) };
+    let node = match kept {
+        Some(node) => node,
+        None => {
+            let total = bytes.checked_add(slack).filter(|&total| total <= isize::MAX as usize)?;
+            create(total, align)?
+        }
+    };
+    // SAFETY: the node is ours alone.
+    let (start, length) = unsafe { (node.as_ref().start, node.as_ref().mapping.len()) };
+    IN_USE.fetch_add(length, Relaxed);
+    TABLE.lock().insert(node);
+    Some(start)
+}
+
+fn create(total: usize, align: usize) -> Option<NonNull<Huge>> {
+    let node = metadata::take(size_of::<Huge>())?.cast::<Huge>();
+    let Some(mapping) = os::map(total) else {
+        // SAFETY: just taken.
+        unsafe { metadata::give(node.cast(), size_of::<Huge>()) };
+        return None;
+    };
+    let start = (mapping.as_ptr() as usize).next_multiple_of(align.max(1));
+    MAPPED.fetch_add(total, Relaxed);
+    // SAFETY: the piece is ours and large enough.
+    unsafe {
+        node.write(Huge { mapping: ManuallyDrop::new(mapping), start, epoch: 0, next: ptr::null_mut() });
+    }
+    Some(node)
+}
+
+/// Gives a block back; the end of the process if it is none.
+pub(crate) fn free(block: usize) {
+    let mut table = TABLE.lock();
+    let Some(mut node) = table.remove(block) else {
+        drop(table);
+        die("double free, or block was not allocated by Neap", block)
+    };
+    // SAFETY: off the table, so ours alone.
+    let huge = unsafe { node.as_mut() };
+    let length = huge.mapping.len();
+    IN_USE.fetch_sub(length, Relaxed);
+    let plain = huge.start == huge.mapping.as_ptr() as usize;
+    if plain && length <= KEPT_ONE && table.kept_bytes + length <= KEPT_ALL {
+        huge.epoch = epoch::current();
+        huge.next = table.kept;
+        table.kept = node.as_ptr();
+        table.kept_bytes += length;
+    } else {
+        drop(table);
+        // SAFETY: ours alone.
+        unsafe { destroy(node) };
+    }
+}
+
+/// Changes a block's size, moving pages instead of bytes where it must move.
+/// None if that is not possible; the block is then as before.
+pub(crate) fn resize(block: usize, size: usize) -> Option<*mut u8> {
+    let bytes = size.checked_next_multiple_of(PAGE)?;
+    let mut node = TABLE.lock().remove(block)?;
+    // SAFETY: off the table, so ours alone.
+    let huge = unsafe { node.as_mut() };
+    let before = huge.mapping.len();
+    let plain = huge.start == huge.mapping.as_ptr() as usize;
+    // SAFETY: the owner of the block asked for it, and keeps no other address.
+    let moved = plain && unsafe { huge.mapping.remap(bytes, RemapOptions::new().may_move(true)) }.is_ok();
+    if moved {
+        huge.start = huge.mapping.as_ptr() as usize;
+        MAPPED.fetch_add(bytes.wrapping_sub(before), Relaxed);
+        IN_USE.fetch_add(bytes.wrapping_sub(before), Relaxed);
+    }
+    let start = huge.start;
+    TABLE.lock().insert(node);
+    moved.then_some(start as *mut u8)
+}
+
+/// Unmaps what stayed free for a whole epoch, or with `all`, whatever is free.
+/// Gives the bytes.
+pub(crate) fn release(all: bool) -> usize {
+    let mut bytes = 0;
+    loop {
+        let Some(node) = TABLE.lock().take_expired(all) else { return bytes };
+        // SAFETY: off the list, so ours alone.
+        unsafe {
+            bytes += node.as_ref().mapping.len();
+            destroy(node);
+        }
+    }
+}
+
+/// Bytes mapped, in use, and kept.
+pub(crate) fn bytes() -> (usize, usize, usize) {
+    (MAPPED.load(Relaxed), IN_USE.load(Relaxed), TABLE.lock().kept_bytes)
+}
+
+/// # Safety
+/// The node is the caller's alone, and so are the block's pages.
+unsafe fn destroy(mut node: NonNull<Huge>) {
+    // SAFETY: by contract.
+    unsafe {
+        MAPPED.fetch_sub(node.as_ref().mapping.len(), Relaxed);
+        ManuallyDrop::drop(&mut node.as_mut().mapping);
+        metadata::give(node.cast(), size_of::<Huge>());
+    }
+}
+
+/// Holds the lock over a fork.
+pub(crate) fn lock_for_fork() {
+    core::mem::forget(TABLE.lock());
+}
+
+/// # Safety
+/// Only after [`lock_for_fork`], by the same thread or its copy in the child.
+pub(crate) unsafe fn unlock_after_fork() {
+    // SAFETY: locked by this thread.
+    unsafe { TABLE.force_unlock() };
+}
+
+impl Table {
+    fn bucket(&mut self, block: usize) -> &mut *mut Huge {
+        &mut self.in_use[(block / PAGE) % BUCKETS]
+    }
+
+    fn insert(&mut self, mut node: NonNull<Huge>) {
+        // SAFETY: the node is the caller's alone until it is linked here.
+        let huge = unsafe { node.as_mut() };
+        let bucket = self.bucket(huge.start);
+        huge.next = *bucket;
+        *bucket = node.as_ptr();
+    }
+
+    fn remove(&mut self, block: usize) -> Option<NonNull<Huge>> {
+        // SAFETY: nodes on a list are alive, and reached under the lock only.
+        unsafe { unlink(self.bucket(block), |huge| huge.start == block) }
+    }
+
+    /// The smallest kept mapping that holds `bytes` without wasting a quarter.
+    fn take_kept(&mut self, bytes: usize) -> Option<NonNull<Huge>> {
+        let fits = |length: usize| length >= bytes && length - bytes <= bytes / 4;
+        let mut best = usize::MAX;
+        let mut at = self.kept;
+        while let Some(huge) = NonNull::new(at) {
+            // SAFETY: as in `remove`.
+            let huge = unsafe { huge.as_ref() };
+            if fits(huge.mapping.len()) {
+                best = best.min(huge.mapping.len());
+            }
+            at = huge.next;
+        }
+        self.take_kept_if(|huge| huge.mapping.len() == best)
+    }
+
+    fn take_expired(&mut self, all: bool) -> Option<NonNull<Huge>> {
+        let now = epoch::current();
+        self.take_kept_if(|huge| all || huge.epoch + 1 < now)
+    }
+
+    fn take_kept_if(&mut self, wanted: impl Fn(&Huge) -> bool) -> Option<NonNull<Huge>> {
+        // SAFETY: as in `remove`.
+        let node = unsafe { unlink(&mut self.kept, wanted) }?;
+        // SAFETY: off the list, so ours alone.
+        self.kept_bytes -= unsafe { node.as_ref().mapping.len() };
+        Some(node)
+    }
+}
+
+/// Takes the first node that is `wanted` off a list.
+///
+/// # Safety
+/// Every node on the list is alive and reached by nobody else.
+unsafe fn unlink(mut link: &mut *mut Huge, wanted: impl Fn(&Huge) -> bool) -> Option<NonNull<Huge>> {
+    loop {
+        // SAFETY: by contract.
+        let huge = unsafe { NonNull::new(*link)?.as_mut() };
+        if wanted(huge) {
+            *link = huge.next;
+            return Some(NonNull::from(huge));
+        }
+        link = &mut huge.next;
+    }
+}
+
+const _: () = assert!(RUN_MAX >= PAGE);

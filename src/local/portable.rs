@@ -1,0 +1,70 @@
+//! The same in portable Rust, with an atomic read-modify-write as commit.
+
+use super::Local;
+use crate::magazine::{NONE, SLOT};
+use crate::size_class::CLASSES;
+use core::cell::Cell;
+use core::ptr;
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use core::sync::atomic::{AtomicPtr, AtomicUsize};
+
+/// Commits are atomic to other processors: closing needs no barrier.
+pub(crate) const NEEDS_BARRIER: bool = false;
+
+thread_local! {
+    static STARTED: Cell<bool> = const { Cell::new(false) };
+    static LOCAL: Local = const {
+        Local {
+            tops: [const { AtomicUsize::new(0) }; CLASSES],
+            heap: AtomicPtr::new(ptr::null_mut()),
+            phase: AtomicUsize::new(0),
+        }
+    };
+}
+
+/// This thread's [`Local`].
+#[inline]
+pub(crate) fn local() -> &'static Local {
+    // SAFETY: the storage has no destructor and lives as long as the thread.
+    let local: &'static Local = LOCAL.with(|local| unsafe { &*ptr::from_ref(local) });
+    if !STARTED.get() {
+        // An address is no constant of Rust's, so `top` is set at first use.
+        STARTED.set(true);
+        for top in &local.tops {
+            top.store(&raw const NONE[1] as usize, Relaxed);
+        }
+    }
+    local
+}
+
+/// Pops a block; 0 and the `top` it met if the magazine is empty or closed.
+///
+/// # Safety
+/// `class` is below `CLASSES`. On 0 the caller goes to the slow path.
+#[inline]
+pub(crate) unsafe fn pop(class: usize) -> (usize, usize) {
+    // Acquire pairs with the release in the ticker's swap.
+    let top = local().tops[class].fetch_sub(SLOT, Acquire);
+    // SAFETY: every `top` points one above a readable slot.
+    let block = unsafe { (*((top - SLOT) as *const AtomicUsize)).load(Relaxed) };
+    (block, top)
+}
+
+/// Pushes a block; false if the magazine is full or closed.
+///
+/// # Safety
+/// `class` is below `CLASSES` and the block the caller's to give away.
+#[inline]
+pub(crate) unsafe fn push(class: usize, block: usize) -> bool {
+    let local = local();
+    let top = local.tops[class].load(Relaxed) as *const AtomicUsize;
+    // SAFETY: `top` points at a readable slot.
+    let slot = unsafe { &*top };
+    if slot.load(Relaxed) == 0 {
+        return false;
+    }
+    slot.store(block, Relaxed);
+    // Release: whoever sees the commit sees the entry.
+    local.tops[class].fetch_add(SLOT, AcqRel);
+    true
+}

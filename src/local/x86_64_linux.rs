@@ -1,0 +1,121 @@
+//! Thread-local storage defined in assembly, so that every build, with or
+//! without link-time optimisation, executable or shared library, reaches it
+//! relative to `fs` without a call.
+
+use super::Local;
+use crate::magazine::NONE;
+use crate::size_class::CLASSES;
+use core::arch::{asm, global_asm};
+
+/// Commits are not atomic to other processors: closing needs a barrier.
+pub(crate) const NEEDS_BARRIER: bool = true;
+
+// `Local` as a thread starts with it. The name carries the version, so that
+// two versions of this crate in one program do not meet.
+global_asm!(
+    ".pushsection .tdata.neap_local,\"awT\",@progbits",
+    ".p2align 6",
+    ".globl neap_local_0_1",
+    ".hidden neap_local_0_1",
+    ".type neap_local_0_1,@object",
+    "neap_local_0_1:",
+    ".rept {classes}",
+    ".quad {none} + 8",
+    ".endr",
+    ".zero {rest}",
+    ".size neap_local_0_1, {size}",
+    ".popsection",
+    classes = const CLASSES,
+    none = sym NONE,
+    rest = const size_of::<Local>() - CLASSES * 8,
+    size = const size_of::<Local>(),
+);
+
+/// Offset of [`Local`] from `fs`; a constant after linking an executable.
+#[inline(always)]
+fn offset() -> usize {
+    let offset;
+    // SAFETY: reads a constant that the linker or loader wrote.
+    unsafe {
+        asm!(
+            "mov {}, qword ptr [rip + neap_local_0_1@gottpoff]",
+            out(reg) offset,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    offset
+}
+
+/// This thread's [`Local`].
+pub(crate) fn local() -> &'static Local {
+    let thread: usize;
+    // SAFETY: the first word of a thread's control block is its own address.
+    unsafe {
+        asm!("mov {}, qword ptr fs:[0]", out(reg) thread, options(pure, readonly, nostack, preserves_flags));
+    }
+    // SAFETY: the storage lives as long as the thread, longer than any use.
+    unsafe { &*(thread.wrapping_add(offset()) as *const Local) }
+}
+
+/// Pops a block; 0 and the `top` it met if the magazine is empty or closed.
+///
+/// # Safety
+/// `class` is below `CLASSES`. On 0 the caller goes to the slow path, which
+/// puts `top` right.
+#[inline(always)]
+pub(crate) unsafe fn pop(class: usize) -> (usize, usize) {
+    let mut top = 8usize.wrapping_neg();
+    let block;
+    // SAFETY: `xadd` commits the pop in one instruction; every `top` points
+    // one above a readable slot, which the pop has won.
+    unsafe {
+        asm!(
+            "xadd qword ptr fs:[{local} + {class} * 8], {top}",
+            "mov {block}, qword ptr [{top} - 8]",
+            local = in(reg) offset(),
+            class = in(reg) class,
+            top = inout(reg) top,
+            block = lateout(reg) block,
+            options(nostack),
+        );
+    }
+    (block, top)
+}
+
+/// Pushes a block; false if the magazine is full or closed.
+///
+/// # Safety
+/// `class` is below `CLASSES` and the block the caller's to give away.
+#[inline(always)]
+pub(crate) unsafe fn push(class: usize, block: usize) -> bool {
+    let local = offset();
+    let top: *mut usize;
+    // SAFETY: reads this thread's `top`, which points at a readable slot.
+    let fence = unsafe {
+        asm!(
+            "mov {top}, qword ptr fs:[{local} + {class} * 8]",
+            local = in(reg) local,
+            class = in(reg) class,
+            top = lateout(reg) top,
+            options(nostack, preserves_flags, readonly),
+        );
+        top.read_volatile()
+    };
+    if fence == 0 {
+        return false;
+    }
+    // SAFETY: not a fence, so a slot of this thread's own magazine, on which
+    // no other thread looks until the commit, one instruction, has landed.
+    unsafe {
+        asm!(
+            "mov qword ptr [{top}], {block}",
+            "add qword ptr fs:[{local} + {class} * 8], 8",
+            top = in(reg) top,
+            block = in(reg) block,
+            local = in(reg) local,
+            class = in(reg) class,
+            options(nostack),
+        );
+    }
+    true
+}

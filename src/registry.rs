@@ -1,0 +1,177 @@
+//! Every thread's heap, so that a ticker finds them: threads join at their
+//! first allocation and leave by a pthread key's destructor. Heaps are never
+//! unmapped; those without a thread serve the next one.
+
+use crate::local::{Local, Phase, local};
+use crate::metadata;
+use crate::os::Lock;
+use crate::thread_heap::Heap;
+use core::ffi::c_void;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
+
+/// A heap and its place in the list of all.
+pub(crate) struct Member {
+    pub(crate) heap: Lock<Heap>,
+    /// Taken by a thread, or by one that is about to have it.
+    used: AtomicBool,
+    next: AtomicPtr<Member>,
+}
+
+static FIRST: AtomicPtr<Member> = AtomicPtr::new(ptr::null_mut());
+/// Guards joining, leaving and the list's growth.
+static JOINING: Lock<Joining> = Lock::new(Joining { key: None, idle: 0 });
+
+struct Joining {
+    key: Option<libc::pthread_key_t>,
+    /// Members without a thread.
+    idle: usize,
+}
+
+/// Threads that have a heap.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+/// Every member, newest first.
+pub(crate) fn all() -> impl Iterator<Item = &'static Member> {
+    core::iter::successors(first(), |member| member.next())
+}
+
+pub(crate) fn first() -> Option<&'static Member> {
+    // SAFETY: members are published whole and never removed.
+    unsafe { FIRST.load(Acquire).as_ref() }
+}
+
+impl Member {
+    pub(crate) fn next(&self) -> Option<&'static Member> {
+        // SAFETY: as in `first`.
+        unsafe { self.next.load(Relaxed).as_ref() }
+    }
+}
+
+/// This thread's heap; none while it gets it, after it has given it back, and
+/// without memory for one.
+#[inline]
+pub(crate) fn current() -> Option<&'static Member> {
+    let local = local();
+    match local.phase() {
+        // SAFETY: an alive thread's heap is set, and never unmapped.
+        Phase::Alive => unsafe { local.heap().cast::<Member>().as_ref() },
+        Phase::Unborn => join(local),
+        Phase::Apart => None,
+    }
+}
+
+pub(crate) fn threads() -> usize {
+    THREADS.load(Relaxed)
+}
+
+#[cold]
+fn join(local: &'static Local) -> Option<&'static Member> {
+    // What is allocated in here (by the C library, where its malloc is ours)
+    // goes straight to the spans.
+    local.set_phase(Phase::Apart);
+    let Some((member, key)) = claim() else {
+        local.set_phase(Phase::Unborn);
+        return None;
+    };
+    // SAFETY: the key is valid; the value is only a mark.
+    let failed = unsafe { libc::pthread_setspecific(key, ptr::from_ref(member).cast()) };
+    if failed != 0 {
+        release(member);
+        local.set_phase(Phase::Unborn);
+        return None;
+    }
+    member.heap.lock().adopt(local);
+    local.set_heap(ptr::from_ref(member).cast_mut().cast());
+    local.set_phase(Phase::Alive);
+    Some(member)
+}
+
+fn claim() -> Option<(&'static Member, libc::pthread_key_t)> {
+    let mut joining = JOINING.lock();
+    let key = joining.key()?;
+    let idle = joining.idle > 0;
+    let found = if idle { all().find(|member| !member.used.load(Relaxed)) } else { None };
+    let member = match found {
+        Some(member) => {
+            joining.idle -= 1;
+            member
+        }
+        None => create()?,
+    };
+    member.used.store(true, Relaxed);
+    THREADS.fetch_add(1, Relaxed);
+    Some((member, key))
+}
+
+fn release(member: &'static Member) {
+    let mut joining = JOINING.lock();
+    member.used.store(false, Relaxed);
+    joining.idle += 1;
+    THREADS.fetch_sub(1, Relaxed);
+}
+
+fn create() -> Option<&'static Member> {
+    let member: NonNull<Member> = metadata::take(size_of::<Member>())?.cast();
+    let next = AtomicPtr::new(FIRST.load(Relaxed));
+    // SAFETY: the piece is ours and large enough.
+    unsafe { member.write(Member { heap: Lock::new(Heap::new()), used: AtomicBool::new(true), next }) };
+    FIRST.store(member.as_ptr(), Release);
+    // SAFETY: just written, never given back.
+    Some(unsafe { member.as_ref() })
+}
+
+impl Joining {
+    fn key(&mut self) -> Option<libc::pthread_key_t> {
+        if self.key.is_none() {
+            let mut key = 0;
+            // SAFETY: the pointer is to a live key; the destructor is ours.
+            let failed = unsafe { libc::pthread_key_create(&mut key, Some(leave)) };
+            self.key = (failed == 0).then_some(key);
+        }
+        self.key
+    }
+}
+
+/// The key's destructor, at thread exit. Other destructors may run after it;
+/// what they allocate and free goes straight to the spans, so nothing is kept
+/// that a later destructor would have to give back.
+extern "C" fn leave(member: *mut c_void) {
+    let local = local();
+    local.set_phase(Phase::Apart);
+    local.set_heap(ptr::null_mut());
+    // SAFETY: the value that `join` set; members are never unmapped.
+    let Some(member) = (unsafe { member.cast::<Member>().as_ref() }) else { return };
+    member.heap.lock().abandon();
+    release(member);
+}
+
+/// Holds the registry and every heap over a fork.
+pub(crate) fn lock_for_fork() {
+    core::mem::forget(JOINING.lock());
+    for member in all() {
+        core::mem::forget(member.heap.lock());
+    }
+}
+
+/// # Safety
+/// Only after [`lock_for_fork`], by the same thread or its copy in the child.
+pub(crate) unsafe fn unlock_after_fork() {
+    for member in all() {
+        // SAFETY: locked by this thread.
+        unsafe { member.heap.force_unlock() };
+    }
+    // SAFETY: as above.
+    unsafe { JOINING.force_unlock() };
+}
+
+/// In a fork's child: the heaps of threads that do not exist there give
+/// everything back. What such a thread was just pushing or popping is lost.
+pub(crate) fn abandon_orphans() {
+    let own = local().heap().cast::<Member>();
+    for member in all().filter(|member| !ptr::eq(*member, own) && member.used.load(Relaxed)) {
+        member.heap.lock().abandon();
+        release(member);
+    }
+}

@@ -1,0 +1,78 @@
+//! What a user may set, by the builder or by the environment, read once.
+
+use crate::misuse::report;
+use crate::os;
+use core::ffi::CStr;
+use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+
+/// The settings as a program gives them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) tick_interval_ms: u64,
+    pub(crate) background: bool,
+    pub(crate) thread_pool_bytes: usize,
+}
+
+impl Settings {
+    pub(crate) const DEFAULT: Self =
+        Self { tick_interval_ms: 500, background: false, thread_pool_bytes: 2 << 20 };
+}
+
+static TICK_INTERVAL_MS: AtomicU64 = AtomicU64::new(Settings::DEFAULT.tick_interval_ms);
+static BACKGROUND: AtomicBool = AtomicBool::new(false);
+static THREAD_POOL_BYTES: AtomicUsize = AtomicUsize::new(Settings::DEFAULT.thread_pool_bytes);
+static BARRIER_WORKS: AtomicBool = AtomicBool::new(false);
+static READ: AtomicBool = AtomicBool::new(false);
+
+/// Takes the program's settings, once, and what the environment overrides.
+pub(crate) fn read(settings: &Settings) {
+    if READ.swap(true, Relaxed) {
+        return;
+    }
+    let interval = variable(c"NEAP_TICK_INTERVAL_MS", "milliseconds above 0", |&value| value > 0);
+    let background = variable(c"NEAP_BACKGROUND", "0 or 1", |&value| value <= 1);
+    let pool = variable(c"NEAP_THREAD_POOL_BYTES", "a number of bytes", |_| true);
+    TICK_INTERVAL_MS.store(interval.unwrap_or(settings.tick_interval_ms.max(1)), Relaxed);
+    BACKGROUND.store(background.map_or(settings.background, |value| value == 1), Relaxed);
+    let pool = pool.map_or(settings.thread_pool_bytes, |value| value as usize);
+    THREAD_POOL_BYTES.store(pool, Relaxed);
+    os::register_barrier();
+    BARRIER_WORKS.store(os::barrier(), Relaxed);
+}
+
+pub(crate) fn tick_interval_ms() -> u64 {
+    TICK_INTERVAL_MS.load(Relaxed)
+}
+
+pub(crate) fn background() -> bool {
+    BACKGROUND.load(Relaxed)
+}
+
+pub(crate) fn thread_pool_bytes() -> usize {
+    THREAD_POOL_BYTES.load(Relaxed)
+}
+
+/// Whether the kernel has the barrier that closing a magazine needs.
+pub(crate) fn barrier_works() -> bool {
+    BARRIER_WORKS.load(Relaxed)
+}
+
+/// A variable's number, if it is set and `valid`; a line on stderr if not valid.
+fn variable(name: &CStr, wanted: &str, valid: impl Fn(&u64) -> bool) -> Option<u64> {
+    // SAFETY: the name is a C string; the value is read before anyone can
+    // change the environment, at the process's first allocation.
+    let value = unsafe {
+        let value = libc::getenv(name.as_ptr());
+        if value.is_null() {
+            return None;
+        }
+        CStr::from_ptr(value)
+    };
+    let number = value.to_str().ok().and_then(|text| text.trim().parse().ok()).filter(valid);
+    if number.is_none() {
+        let name = name.to_str().unwrap_or_default();
+        report(format_args!("{name} is ignored: it should be {wanted}"));
+    }
+    number
+}

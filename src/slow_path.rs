@@ -1,0 +1,112 @@
+//! What `alloc` and `dealloc` do when the thread's magazine does not serve.
+
+use crate::local::local;
+use crate::settings::{self, Settings};
+use crate::size_class::{POOLED_MAX, RUN_MAX, block_size};
+use crate::thread_heap::{self, Heap};
+use crate::{fork, give, huge, registry, run, ticker, tide};
+use core::sync::atomic::AtomicBool;
+use core::sync::atomic::Ordering::Relaxed;
+
+/// Slow paths between two looks at the clock.
+const POLL_EVERY: u64 = 8;
+
+static STARTED: AtomicBool = AtomicBool::new(false);
+
+/// A block of a pooled class, after a pop that met `met`. Null without memory.
+#[cold]
+#[inline(never)]
+pub(crate) fn refill(settings: &Settings, class: usize, met: usize, zeroed: bool) -> *mut u8 {
+    start(settings);
+    retry(|| with_heap(|heap| heap.refill(class, met, zeroed)).unwrap_or_else(|| apart(class, zeroed)))
+}
+
+/// Takes a block of a pooled class that the magazine has no room for.
+#[cold]
+#[inline(never)]
+pub(crate) fn spill(settings: &Settings, class: usize, block: usize) {
+    start(settings);
+    if with_heap(|heap| heap.spill(class, block)).is_none() {
+        give::give(class, [block].into_iter(), true);
+    }
+}
+
+/// A block above the pooled sizes. Null without memory.
+#[cold]
+#[inline(never)]
+pub(crate) fn alloc_large(settings: &Settings, size: usize, align: usize, zeroed: bool) -> *mut u8 {
+    start(settings);
+    poll();
+    retry(|| if size <= RUN_MAX { run::alloc(size, align, zeroed) } else { huge::alloc(size, align, zeroed) })
+}
+
+/// Frees a block above the pooled sizes.
+#[cold]
+#[inline(never)]
+pub(crate) fn free_large(settings: &Settings, block: usize, size: usize) {
+    start(settings);
+    if size <= RUN_MAX {
+        run::free(block, size, true);
+    } else {
+        huge::free(block);
+    }
+    poll();
+}
+
+/// The block's new address, if its size can change without copying.
+pub(crate) fn resize(block: *mut u8, old: usize, new: usize) -> Option<*mut u8> {
+    match (old, new) {
+        (POOLED_MAX..=RUN_MAX, POOLED_MAX..=RUN_MAX) => run::resize(block as usize, new).then_some(block),
+        _ if old > RUN_MAX && new > RUN_MAX => huge::resize(block as usize, new),
+        _ => None,
+    }
+}
+
+/// Gives this thread's pooled blocks back to their spans.
+pub(crate) fn flush_thread() {
+    with_heap(Heap::flush);
+}
+
+/// Runs `work` on the thread's heap, if it has one, and now and then a step of the tick.
+fn with_heap<R>(work: impl FnOnce(&mut Heap) -> R) -> Option<R> {
+    let member = registry::current()?;
+    let mut heap = member.heap.lock();
+    let result = work(&mut heap);
+    let due = (heap.refills + heap.spills).is_multiple_of(POLL_EVERY);
+    drop(heap);
+    if due {
+        poll();
+    }
+    Some(result)
+}
+
+fn poll() {
+    tide::poll();
+    ticker::start_if_wanted();
+}
+
+/// For a thread without a heap: straight from a span.
+fn apart(class: usize, zeroed: bool) -> *mut u8 {
+    local().reset(class);
+    let block = thread_heap::alloc_apart(class);
+    if zeroed && !block.is_null() {
+        // SAFETY: a block of this class, ours until it is returned.
+        unsafe { block.write_bytes(0, block_size(class)) };
+    }
+    block
+}
+
+/// A second try after the kept mappings went back, before memory counts as exhausted.
+fn retry(mut attempt: impl FnMut() -> *mut u8) -> *mut u8 {
+    let block = attempt();
+    if block.is_null() && huge::release(true) > 0 { attempt() } else { block }
+}
+
+/// At the first slow path of the process.
+#[inline]
+fn start(settings: &Settings) {
+    if !STARTED.load(Relaxed) && !STARTED.swap(true, Relaxed) {
+        settings::read(settings);
+        fork::register();
+    }
+}
