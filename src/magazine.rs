@@ -12,6 +12,15 @@
 //! `top` is the address of the slot above the last block. A pop lowers it and
 //! reads the slot it won: null means empty, or closed. A push reads the slot at
 //! `top`: null means full, or closed. Freed memory itself holds nothing.
+//!
+//! **Closing.** The ticker swaps `top` for `CLOSED`, waits for a barrier after
+//! which no thread of the process is inside an instruction that began before,
+//! and looks at `top` again. At most one commit of the owner can have been
+//! based on the old `top` and landed after the swap; it overwrote `CLOSED`, so
+//! `top` is then far from it, and nothing was taken. Otherwise every commit
+//! since has moved `top` from `CLOSED` by a slot, met a null fence, and gone to
+//! the slow path: the blocks below the old `top` are the ticker's. Only the
+//! owner reopens, in its slow path.
 
 use crate::metadata;
 use core::ptr::NonNull;
@@ -105,11 +114,21 @@ impl Magazine {
         top.abs_diff(self.closed()) <= SLOT
     }
 
-    /// What the owner finds in a closed magazine, as `top` and the `top` that
-    /// its pop met tell: a push interrupted between its entry and its commit
-    /// left a block in the slot that was on top.
-    pub(crate) fn interrupted_push(&self, top: usize, met: Option<usize>, count: usize) -> Option<usize> {
-        let committed = self.closed() + SLOT;
-        (top == committed || met == Some(committed)).then(|| self.slot(count + 1).load(Relaxed))
+    /// The block that an operation of the owner left on top when the magazine
+    /// was closed at `old` in the middle of it, if `top` (as the owner's next
+    /// slow path finds it) says so.
+    ///
+    /// `expected` is what `top` reads if nothing was under way: `CLOSED`, or
+    /// one below it if the slow path comes from a pop. One more, and either
+    /// that pop had won its slot before the close, or a push had put its entry
+    /// there and then committed to the closed magazine; the slot is the same.
+    pub(crate) fn left_behind(&self, top: usize, expected: usize, old: usize) -> Option<usize> {
+        let index = self.index(old).filter(|_| top == expected + SLOT)?;
+        Some(self.slot(index).load(Relaxed))
+    }
+
+    /// The slot that a `top` points at; none for one below empty.
+    fn index(&self, top: usize) -> Option<usize> {
+        (top >= self.top(0)).then(|| (top - self.top(0)) / SLOT + 1)
     }
 }

@@ -27,7 +27,7 @@ use core::time::Duration;
 /// |---|---|---|
 /// | [`tick_interval`](Neap::tick_interval) | `NEAP_TICK_INTERVAL_MS` | 500 ms |
 /// | [`background`](Neap::background) | `NEAP_BACKGROUND` (`0`, `1`) | off |
-/// | [`thread_pool_bytes`](Neap::thread_pool_bytes) | `NEAP_THREAD_POOL_BYTES` | 2 MiB |
+/// | [`thread_pool_bytes`](Neap::thread_pool_bytes) | `NEAP_THREAD_POOL_BYTES` | 8 MiB |
 ///
 /// # Errors
 ///
@@ -88,8 +88,8 @@ unsafe impl GlobalAlloc for Neap {
         }
         let class = class_of(size);
         // SAFETY: a class; a miss goes to the slow path.
-        let (block, met) = unsafe { pop(class) };
-        if block == 0 { slow_path::refill(&self.settings, class, met, false) } else { block as *mut u8 }
+        let block = unsafe { pop(class) };
+        if block == 0 { slow_path::refill(&self.settings, class, false) } else { block as *mut u8 }
     }
 
     #[inline]
@@ -113,9 +113,9 @@ unsafe impl GlobalAlloc for Neap {
         }
         let class = class_of(size);
         // SAFETY: a class; a miss goes to the slow path.
-        let (block, met) = unsafe { pop(class) };
+        let block = unsafe { pop(class) };
         if block == 0 {
-            return slow_path::refill(&self.settings, class, met, true);
+            return slow_path::refill(&self.settings, class, true);
         }
         // SAFETY: the block holds at least the layout's size.
         unsafe { (block as *mut u8).write_bytes(0, layout.size()) };

@@ -16,7 +16,7 @@ pub(crate) struct Settings {
 
 impl Settings {
     pub(crate) const DEFAULT: Self =
-        Self { tick_interval_ms: 500, background: false, thread_pool_bytes: 2 << 20 };
+        Self { tick_interval_ms: 500, background: false, thread_pool_bytes: 8 << 20 };
 }
 
 static TICK_INTERVAL_MS: AtomicU64 = AtomicU64::new(Settings::DEFAULT.tick_interval_ms);

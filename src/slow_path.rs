@@ -13,12 +13,12 @@ const POLL_EVERY: u64 = 8;
 
 static STARTED: AtomicBool = AtomicBool::new(false);
 
-/// A block of a pooled class, after a pop that met `met`. Null without memory.
+/// A block of a pooled class, after a pop that found none. Null without memory.
 #[cold]
 #[inline(never)]
-pub(crate) fn refill(settings: &Settings, class: usize, met: usize, zeroed: bool) -> *mut u8 {
+pub(crate) fn refill(settings: &Settings, class: usize, zeroed: bool) -> *mut u8 {
     start(settings);
-    retry(|| with_heap(|heap| heap.refill(class, met, zeroed)).unwrap_or_else(|| apart(class, zeroed)))
+    retry(|| with_heap(|heap| heap.refill(class, zeroed)).unwrap_or_else(|| apart(class, zeroed)))
 }
 
 /// Takes a block of a pooled class that the magazine has no room for.

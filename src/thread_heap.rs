@@ -42,13 +42,20 @@ pub(crate) struct Heap {
     pub(crate) spills: u64,
 }
 
+/// The operation that brought the owner to its slow path.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Operation {
+    Pop,
+    Push,
+}
+
 /// One class of one thread.
 pub(crate) struct Pool {
     magazine: Option<Magazine>,
     victims: Victims,
     span: Option<&'static Span>,
-    /// Set while closed: the count of blocks when it was.
-    closed: Option<u16>,
+    /// While the magazine is closed: its `top` before; otherwise 0.
+    closed_at: usize,
     rescue: u16,
     pressure: u8,
 }
@@ -69,7 +76,9 @@ impl Heap {
     pub(crate) fn adopt(&mut self, local: &'static Local) {
         self.local = Some(local);
         self.epoch = epoch::current();
-        for (pool, top) in self.pools.iter().zip(&local.tops) {
+        self.capacity = 0;
+        for (class, (pool, top)) in self.pools.iter().zip(&local.tops).enumerate() {
+            self.capacity += pool.capacity() * block_size(class);
             top.store(pool.top(0), Relaxed);
         }
     }
@@ -79,7 +88,7 @@ impl Heap {
         let Some(local) = self.local.take() else { return };
         for (class, top) in local.tops.iter().enumerate() {
             let pool = &mut self.pools[class];
-            pool.settle(top, None);
+            pool.settle(top, Operation::Push);
             let count = pool.count(top.load(Relaxed));
             pool.give_lowest(class, count, true);
             top.store(magazine::top_of_none(), Relaxed);
@@ -96,14 +105,14 @@ impl Heap {
         }
     }
 
-    /// A block for the owner, whose pop met `met`, zeroed on request. Null
+    /// A block for the owner, whose pop found none, zeroed on request. Null
     /// without memory.
-    pub(crate) fn refill(&mut self, class: usize, met: usize, zeroed: bool) -> *mut u8 {
+    pub(crate) fn refill(&mut self, class: usize, zeroed: bool) -> *mut u8 {
         self.refills += 1;
         self.age_if_unaged();
-        let block = match self.pooled(class, met) {
+        let block = match self.pooled(class) {
             // A fresh run need not be cleared, so it is not in here.
-            None if class >= SPAN_CLASSES => return alloc_run(class, zeroed),
+            None if class >= SPAN_CLASSES => return self.take_run(class, zeroed),
             None => self.from_spans(class),
             Some(block) => block as *mut u8,
         };
@@ -115,11 +124,18 @@ impl Heap {
     }
 
     /// A block of either tier, if the owner's pop missed one there.
-    fn pooled(&mut self, class: usize, met: usize) -> Option<usize> {
+    fn pooled(&mut self, class: usize) -> Option<usize> {
         let top = &self.local?.tops[class];
+        self.reopen(class, top, Operation::Pop);
         let pool = &mut self.pools[class];
-        pool.settle(top, Some(met));
         pool.pop(top).or_else(|| pool.rescue(top))
+    }
+
+    fn take_run(&mut self, class: usize, zeroed: bool) -> *mut u8 {
+        if let Some(local) = self.local {
+            self.grow_if_pressed(class, &local.tops[class]);
+        }
+        alloc_run(class, zeroed)
     }
 
     fn from_spans(&mut self, class: usize) -> *mut u8 {
@@ -135,7 +151,7 @@ impl Heap {
         self.age_if_unaged();
         let Some(local) = self.local else { return give(class, [block].into_iter(), true) };
         let top = &local.tops[class];
-        self.pools[class].settle(top, None);
+        self.reopen(class, top, Operation::Push);
         if self.pools[class].push(top, block) {
             return;
         }
@@ -147,6 +163,22 @@ impl Heap {
         pool.spill_half(class, top);
         if !pool.push(top, block) {
             give(class, [block].into_iter(), true);
+        }
+    }
+
+    /// Makes the magazine usable again. What reopens counts towards the
+    /// thread's bytes again; beyond them it starts anew, small.
+    fn reopen(&mut self, class: usize, top: &AtomicUsize, from: Operation) {
+        let pool = &mut self.pools[class];
+        if !pool.settle(top, from) {
+            return;
+        }
+        self.capacity += pool.capacity() * block_size(class);
+        if self.capacity > settings::thread_pool_bytes() {
+            self.capacity -= pool.capacity() * block_size(class);
+            let count = pool.count(top.load(Relaxed));
+            pool.give_lowest(class, count, true);
+            pool.discard_magazine(top);
         }
     }
 
@@ -194,8 +226,8 @@ impl Heap {
         for (class, (pool, top)) in self.pools.iter_mut().zip(&local.tops).enumerate() {
             pool.drop_victims(class);
             pool.detach(class);
-            if closed >> class & 1 == 1 {
-                pool.judge(class, top);
+            if closed >> class & 1 == 1 && pool.judge(class, top) {
+                self.capacity -= pool.capacity() * block_size(class);
             }
             pool.rescue = FIRST_RESCUE;
             pool.pressure = 0;
@@ -219,7 +251,7 @@ impl Pool {
             magazine: None,
             victims: Victims::new(),
             span: None,
-            closed: None,
+            closed_at: 0,
             rescue: FIRST_RESCUE,
             pressure: 0,
         }
@@ -240,50 +272,66 @@ impl Pool {
 
     /// Blocks in the two tiers, as a look from outside sees them.
     pub(crate) fn pooled(&self, top: &AtomicUsize) -> (usize, usize) {
-        let local = if self.closed.is_some() { 0 } else { self.count(top.load(Relaxed)) };
+        let local = if self.closed_at != 0 { 0 } else { self.count(top.load(Relaxed)) };
         (local.min(self.capacity()), self.victims.count)
     }
 
-    /// In the owner's slow path: reopens a closed magazine, empty but for an
-    /// interrupted push, or undoes the pop that met the lower fence at `met`.
-    fn settle(&mut self, top: &AtomicUsize, met: Option<usize>) {
-        let Some(magazine) = &self.magazine else { return top.store(magazine::top_of_none(), Relaxed) };
-        if let Some(count) = self.closed.take() {
-            let pushed = magazine.interrupted_push(top.load(Relaxed), met, count as usize);
-            if let Some(block) = pushed {
+    /// In the owner's slow path, from a pop or a push: reopens a closed
+    /// magazine, empty but for what an interrupted operation left on top, or
+    /// undoes the pop that met the lower fence. True if it was closed.
+    fn settle(&mut self, top: &AtomicUsize, from: Operation) -> bool {
+        let Some(magazine) = &self.magazine else {
+            top.store(magazine::top_of_none(), Relaxed);
+            return false;
+        };
+        let old = core::mem::take(&mut self.closed_at);
+        if old != 0 {
+            let moved = if from == Operation::Pop { SLOT } else { 0 };
+            let left = magazine.left_behind(top.load(Relaxed), magazine.closed() - moved, old);
+            if let Some(block) = left {
                 magazine.slot(1).store(block, Relaxed);
             }
-            top.store(magazine.top(pushed.is_some() as usize), Relaxed);
-        } else if met.is_some() {
+            top.store(magazine.top(left.is_some() as usize), Relaxed);
+        } else if from == Operation::Pop {
             top.store(magazine.top(0), Relaxed);
         }
+        old != 0
     }
 
     /// By the ticker: moves `top` out of reach, so that the owner's next
-    /// operation comes to its slow path. True if there is content to take.
+    /// operation comes to its slow path. True if it was open.
     fn close(&mut self, top: &AtomicUsize) -> bool {
         let Some(magazine) = &self.magazine else { return false };
-        if self.closed.is_some() || magazine.count(top.load(Relaxed)) == 0 {
+        if self.closed_at != 0 {
             return false;
         }
         // AcqRel: the entries below the old top are seen with it, and a
         // commit of the owner's after this starts from `CLOSED`.
-        let old = top.swap(magazine.closed(), AcqRel);
-        self.closed = Some(magazine.count(old) as u16);
+        self.closed_at = top.swap(magazine.closed(), AcqRel);
         true
     }
 
     /// By the ticker, after the barrier: takes the content of a magazine it
-    /// closed, unless the owner's commit overtook it; then all is as before.
-    fn judge(&mut self, class: usize, top: &AtomicUsize) {
-        let Some(magazine) = &self.magazine else { return };
+    /// closed, unless the owner's commit overtook it; then all is as before,
+    /// and the answer is false.
+    fn judge(&mut self, class: usize, top: &AtomicUsize) -> bool {
+        let Some(magazine) = &self.magazine else { return false };
         if !magazine.is_closed(top.load(Relaxed)) {
-            self.closed = None;
-            return;
+            self.closed_at = 0;
+            return false;
         }
-        let count = self.closed.unwrap_or(0) as usize;
-        if !self.victims.fill(magazine.blocks(count)) {
+        let count = magazine.count(self.closed_at);
+        if count > 0 && !self.victims.fill(magazine.blocks(count)) {
             self.give_lowest(class, count, false);
+        }
+        true
+    }
+
+    /// Only the owner may, and a heap without a thread.
+    fn discard_magazine(&mut self, top: &AtomicUsize) {
+        top.store(magazine::top_of_none(), Relaxed);
+        if let Some(magazine) = self.magazine.take() {
+            magazine.discard();
         }
     }
 

@@ -37,17 +37,16 @@ pub(crate) fn local() -> &'static Local {
     local
 }
 
-/// Pops a block; 0 and the `top` it met if the magazine is empty or closed.
+/// Pops a block; 0 if the magazine is empty or closed.
 ///
 /// # Safety
 /// `class` is below `CLASSES`. On 0 the caller goes to the slow path.
 #[inline]
-pub(crate) unsafe fn pop(class: usize) -> (usize, usize) {
+pub(crate) unsafe fn pop(class: usize) -> usize {
     // Acquire pairs with the release in the ticker's swap.
     let top = local().tops[class].fetch_sub(SLOT, Acquire);
     // SAFETY: every `top` points one above a readable slot.
-    let block = unsafe { (*((top - SLOT) as *const AtomicUsize)).load(Relaxed) };
-    (block, top)
+    unsafe { (*((top - SLOT) as *const AtomicUsize)).load(Relaxed) }
 }
 
 /// Pushes a block; false if the magazine is full or closed.
