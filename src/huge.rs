@@ -88,7 +88,7 @@ pub(crate) fn free(block: usize) {
     let mut table = TABLE.lock();
     let Some(mut node) = table.remove(block) else {
         drop(table);
-        die("double free, or block was not allocated by Neap", block)
+        die("double free, or free of a block that was not allocated by Neap", block)
     };
     // SAFETY: off the table, so ours alone.
     let huge = unsafe { node.as_mut() };

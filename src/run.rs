@@ -28,7 +28,9 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> *mut u8 {
 ///
 /// Ends the process unless `block` starts a run of the kind that holds `size`.
 pub(crate) fn free(block: usize, size: usize, recent: bool) {
-    let Some(segment) = Segment::of(block) else { die("block was not allocated by Neap", block) };
+    let Some(segment) = Segment::of(block) else {
+        die("free of a block that was not allocated by Neap", block)
+    };
     let first = segment.slice_of(block);
     let head = segment.span(first);
     if !block.is_multiple_of(SLICE) {

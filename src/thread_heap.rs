@@ -149,7 +149,7 @@ impl Heap {
     pub(crate) fn spill(&mut self, class: usize, block: usize) {
         self.spills += 1;
         self.age_if_unaged();
-        let Some(local) = self.local else { return give(class, [block].into_iter(), true) };
+        let Some(local) = self.local else { return give(class, &[AtomicUsize::new(block)], true) };
         let top = &local.tops[class];
         self.reopen(class, top, Operation::Push);
         if self.pools[class].push(top, block) {
@@ -162,7 +162,7 @@ impl Heap {
         }
         pool.spill_half(class, top);
         if !pool.push(top, block) {
-            give(class, [block].into_iter(), true);
+            give(class, &[AtomicUsize::new(block)], true);
         }
     }
 
@@ -409,12 +409,12 @@ impl Pool {
     /// Gives the `count` lowest blocks to their spans; the slots stay as they are.
     fn give_lowest(&mut self, class: usize, count: usize, by_program: bool) {
         if let Some(magazine) = &self.magazine {
-            give(class, magazine.blocks(count).iter().map(|slot| slot.load(Relaxed)), by_program);
+            give(class, magazine.blocks(count), by_program);
         }
     }
 
     fn drop_victims(&mut self, class: usize) {
-        give(class, self.victims.blocks().iter().map(|slot| slot.load(Relaxed)), false);
+        give(class, self.victims.blocks(), false);
         self.victims.discard();
     }
 
