@@ -38,7 +38,7 @@ pub(crate) fn attach(class: usize) -> Option<&'static Span> {
     let slices = GEOMETRY[class].slices as usize;
     let (run, resident) = page_heap::take(slices, slices)?;
     for back in 1..slices {
-        run.segment.span(run.first + back).set_inside(back);
+        run.segment.span(run.first + back).set_kind(Kind::Inside);
     }
     let span = run.segment.span(run.first);
     span.start(class, run.start(), pages_of_slices(resident));

@@ -20,6 +20,7 @@ mod size_class;
 mod slow_path;
 mod span;
 mod stats;
+mod sync;
 mod thread_heap;
 mod ticker;
 mod tide;

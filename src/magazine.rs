@@ -23,8 +23,8 @@
 //! owner reopens, in its slow path.
 
 use crate::metadata;
+use crate::sync::{AtomicUsize, Ordering::AcqRel, Ordering::Relaxed};
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Bytes of a slot.
 pub(crate) const SLOT: usize = size_of::<usize>();
@@ -51,10 +51,19 @@ pub(crate) fn larger(capacity: usize, most: usize) -> Option<usize> {
     (next > capacity).then_some(next)
 }
 
+/// The operation that brought the owner to its slow path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Operation {
+    Pop,
+    Push,
+}
+
 /// One class's slots of one thread.
 pub(crate) struct Magazine {
     slots: NonNull<AtomicUsize>,
     capacity: u16,
+    /// While closed: the `top` it had; otherwise 0.
+    closed_at: usize,
 }
 
 impl Magazine {
@@ -66,7 +75,7 @@ impl Magazine {
             // SAFETY: the piece has that many words and is ours.
             unsafe { slots.add(index).write(AtomicUsize::new(if fence { 0 } else { UNUSED })) };
         }
-        Some(Self { slots, capacity: capacity as u16 })
+        Some(Self { slots, capacity: capacity as u16, closed_at: 0 })
     }
 
     /// Gives the memory back; the owner's `top` must not point here any more.
@@ -103,26 +112,66 @@ impl Magazine {
         (top.wrapping_sub(self.top(0)) as isize).max(0) as usize / SLOT
     }
 
+    /// By the ticker: moves `top` out of reach, so that the owner's next
+    /// operation comes to its slow path. True if it was open.
+    pub(crate) fn close(&mut self, top: &AtomicUsize) -> bool {
+        if self.is_closed() {
+            return false;
+        }
+        // AcqRel: the entries below the old top are seen with it, and a
+        // commit of the owner's after this starts from `CLOSED`.
+        self.closed_at = top.swap(self.closed(), AcqRel);
+        true
+    }
+
+    /// By the ticker, after [`close`](Self::close) and the barrier: how many
+    /// blocks are its own to take. None if the owner's commit overtook the
+    /// close; then the magazine is open and all is as before.
+    pub(crate) fn content_if_closed(&mut self, top: &AtomicUsize) -> Option<usize> {
+        // At most one commit has moved it since, by a slot.
+        if top.load(Relaxed).abs_diff(self.closed()) > SLOT {
+            self.closed_at = 0;
+            return None;
+        }
+        Some(self.count(self.closed_at))
+    }
+
+    /// In the owner's slow path: reopens a closed magazine, empty but for what
+    /// an operation left on top when it was closed in the middle of it; or
+    /// undoes the pop that met the lower fence. True if it was closed.
+    pub(crate) fn settle(&mut self, top: &AtomicUsize, from: Operation) -> bool {
+        let old = core::mem::take(&mut self.closed_at);
+        let moved = if from == Operation::Pop { SLOT } else { 0 };
+        if old != 0 {
+            let left = self.left_behind(top.load(Relaxed), self.closed() - moved, old);
+            if let Some(block) = left {
+                self.slot(1).store(block, Relaxed);
+            }
+            top.store(self.top(left.is_some() as usize), Relaxed);
+        } else if from == Operation::Pop {
+            top.store(self.top(0), Relaxed);
+        }
+        old != 0
+    }
+
+    /// Closed, with its content taken.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed_at != 0
+    }
+
     /// The `top` of a closed magazine.
-    pub(crate) fn closed(&self) -> usize {
+    fn closed(&self) -> usize {
         self.top(self.capacity() + 2)
     }
 
-    /// True if `top` is `CLOSED`, or the one operation that the owner can have
-    /// committed since has moved it by a slot.
-    pub(crate) fn is_closed(&self, top: usize) -> bool {
-        top.abs_diff(self.closed()) <= SLOT
-    }
-
-    /// The block that an operation of the owner left on top when the magazine
-    /// was closed at `old` in the middle of it, if `top` (as the owner's next
-    /// slow path finds it) says so.
+    /// The block on top that belongs to the owner although the magazine was
+    /// closed at `old`, if `top` (as the owner's next slow path finds it) says so.
     ///
     /// `expected` is what `top` reads if nothing was under way: `CLOSED`, or
     /// one below it if the slow path comes from a pop. One more, and either
     /// that pop had won its slot before the close, or a push had put its entry
     /// there and then committed to the closed magazine; the slot is the same.
-    pub(crate) fn left_behind(&self, top: usize, expected: usize, old: usize) -> Option<usize> {
+    fn left_behind(&self, top: usize, expected: usize, old: usize) -> Option<usize> {
         let index = self.index(old).filter(|_| top == expected + SLOT)?;
         Some(self.slot(index).load(Relaxed))
     }

@@ -18,7 +18,7 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> *mut u8 {
     }
     let head = run.segment.span(run.first);
     for back in 1..slices {
-        run.segment.span(run.first + back).set_inside(back);
+        run.segment.span(run.first + back).set_kind(Kind::Inside);
     }
     head.start_run(kind_of(size), run.start(), size.div_ceil(PAGE));
     run.start() as *mut u8
@@ -64,7 +64,7 @@ pub(crate) fn resize(block: usize, size: usize) -> bool {
             return false;
         }
         for back in slices..wanted {
-            segment.span(first + back).set_inside(back);
+            segment.span(first + back).set_kind(Kind::Inside);
         }
     } else if wanted < slices {
         for back in wanted..slices {

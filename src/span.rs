@@ -10,10 +10,10 @@
 use crate::misuse::die;
 use crate::os;
 use crate::size_class::{GEOMETRY, Geometry, PAGE};
+use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use crate::sync::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize};
 use core::cell::UnsafeCell;
 use core::ptr;
-use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
-use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize};
 
 /// The bitmap of a slice of 8-byte blocks.
 pub(crate) const BITMAP_WORDS: usize = 128;
@@ -51,8 +51,6 @@ pub(crate) mod state {
 pub(crate) struct Span {
     kind: AtomicU8,
     pub(crate) state: AtomicU8,
-    /// How many slices before this one its span or run starts.
-    back: AtomicU16,
     /// How many words have every bit set: all of them, and the span is empty.
     full_words: AtomicU32,
     /// Where the next refill looks first; only whoever has it attached.
@@ -115,15 +113,6 @@ impl Span {
         self.kind.compare_exchange(kind, 0, AcqRel, Relaxed).is_ok()
     }
 
-    pub(crate) fn back(&self) -> usize {
-        self.back.load(Relaxed) as usize
-    }
-
-    pub(crate) fn set_inside(&self, back: usize) {
-        self.back.store(back as u16, Relaxed);
-        self.set_kind(Kind::Inside);
-    }
-
     pub(crate) fn base(&self) -> usize {
         self.base.load(Relaxed)
     }
@@ -134,6 +123,23 @@ impl Span {
 
     pub(crate) fn set_run_pages(&self, pages: usize) {
         self.run_pages.store(pages as u32, Relaxed);
+    }
+
+    /// A span that is free, as a fresh mapping holds it.
+    #[cfg(loom)]
+    pub(crate) fn new() -> Self {
+        Self {
+            kind: AtomicU8::new(0),
+            state: AtomicU8::new(state::BUSY),
+            full_words: AtomicU32::new(0),
+            cursor: AtomicU16::new(0),
+            run_pages: AtomicU32::new(0),
+            base: AtomicUsize::new(0),
+            released: AtomicU64::new(0),
+            touched: AtomicU64::new(0),
+            links: UnsafeCell::new(Links::none()),
+            bitmap: core::array::from_fn(|_| AtomicU64::new(0)),
+        }
     }
 
     /// Makes the slice the head of a run.

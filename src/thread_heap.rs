@@ -9,17 +9,16 @@ use crate::central;
 use crate::epoch;
 use crate::give::give;
 use crate::local::{Local, NEEDS_BARRIER};
-use crate::magazine::{self, Magazine, SLOT};
+use crate::magazine::{self, Magazine, Operation, SLOT};
 use crate::metadata;
 use crate::os;
 use crate::run;
 use crate::settings;
 use crate::size_class::{CLASSES, GEOMETRY, SPAN_CLASSES, block_size};
 use crate::span::Span;
+use crate::sync::{AtomicUsize, Ordering::Relaxed};
 use core::ptr::{self, NonNull};
 use core::slice;
-use core::sync::atomic::Ordering::{AcqRel, Relaxed};
-use core::sync::atomic::{AtomicUsize, compiler_fence};
 
 /// Bytes that one class's magazine may hold.
 const MAGAZINE_BYTES: usize = 512 << 10;
@@ -42,20 +41,11 @@ pub(crate) struct Heap {
     pub(crate) spills: u64,
 }
 
-/// The operation that brought the owner to its slow path.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Operation {
-    Pop,
-    Push,
-}
-
 /// One class of one thread.
 pub(crate) struct Pool {
     magazine: Option<Magazine>,
     victims: Victims,
     span: Option<&'static Span>,
-    /// While the magazine is closed: its `top` before; otherwise 0.
-    closed_at: usize,
     rescue: u16,
     pressure: u8,
 }
@@ -217,16 +207,16 @@ impl Heap {
         self.epoch = epoch::current();
         let mut closed = 0u64;
         for (class, (pool, top)) in self.pools.iter_mut().zip(&local.tops).enumerate() {
-            closed |= (pool.close(top) as u64) << class;
+            let just = pool.magazine.as_mut().is_some_and(|magazine| magazine.close(top));
+            closed |= (just as u64) << class;
         }
         if closed != 0 && NEEDS_BARRIER && !own {
             os::barrier();
         }
-        compiler_fence(AcqRel);
         for (class, (pool, top)) in self.pools.iter_mut().zip(&local.tops).enumerate() {
             pool.drop_victims(class);
             pool.detach(class);
-            if closed >> class & 1 == 1 && pool.judge(class, top) {
+            if closed >> class & 1 == 1 && pool.archive(class, top) {
                 self.capacity -= pool.capacity() * block_size(class);
             }
             pool.rescue = FIRST_RESCUE;
@@ -247,14 +237,7 @@ impl Heap {
 
 impl Pool {
     const fn new() -> Self {
-        Self {
-            magazine: None,
-            victims: Victims::new(),
-            span: None,
-            closed_at: 0,
-            rescue: FIRST_RESCUE,
-            pressure: 0,
-        }
+        Self { magazine: None, victims: Victims::new(), span: None, rescue: FIRST_RESCUE, pressure: 0 }
     }
 
     fn capacity(&self) -> usize {
@@ -272,55 +255,27 @@ impl Pool {
 
     /// Blocks in the two tiers, as a look from outside sees them.
     pub(crate) fn pooled(&self, top: &AtomicUsize) -> (usize, usize) {
-        let local = if self.closed_at != 0 { 0 } else { self.count(top.load(Relaxed)) };
+        let closed = self.magazine.as_ref().is_some_and(Magazine::is_closed);
+        let local = if closed { 0 } else { self.count(top.load(Relaxed)) };
         (local.min(self.capacity()), self.victims.count)
     }
 
-    /// In the owner's slow path, from a pop or a push: reopens a closed
-    /// magazine, empty but for what an interrupted operation left on top, or
-    /// undoes the pop that met the lower fence. True if it was closed.
+    /// See [`Magazine::settle`]; without a magazine, undoes a pop.
     fn settle(&mut self, top: &AtomicUsize, from: Operation) -> bool {
-        let Some(magazine) = &self.magazine else {
-            top.store(magazine::top_of_none(), Relaxed);
-            return false;
-        };
-        let old = core::mem::take(&mut self.closed_at);
-        if old != 0 {
-            let moved = if from == Operation::Pop { SLOT } else { 0 };
-            let left = magazine.left_behind(top.load(Relaxed), magazine.closed() - moved, old);
-            if let Some(block) = left {
-                magazine.slot(1).store(block, Relaxed);
+        match &mut self.magazine {
+            Some(magazine) => magazine.settle(top, from),
+            None => {
+                top.store(magazine::top_of_none(), Relaxed);
+                false
             }
-            top.store(magazine.top(left.is_some() as usize), Relaxed);
-        } else if from == Operation::Pop {
-            top.store(magazine.top(0), Relaxed);
         }
-        old != 0
     }
 
-    /// By the ticker: moves `top` out of reach, so that the owner's next
-    /// operation comes to its slow path. True if it was open.
-    fn close(&mut self, top: &AtomicUsize) -> bool {
-        let Some(magazine) = &self.magazine else { return false };
-        if self.closed_at != 0 {
-            return false;
-        }
-        // AcqRel: the entries below the old top are seen with it, and a
-        // commit of the owner's after this starts from `CLOSED`.
-        self.closed_at = top.swap(magazine.closed(), AcqRel);
-        true
-    }
-
-    /// By the ticker, after the barrier: takes the content of a magazine it
-    /// closed, unless the owner's commit overtook it; then all is as before,
-    /// and the answer is false.
-    fn judge(&mut self, class: usize, top: &AtomicUsize) -> bool {
-        let Some(magazine) = &self.magazine else { return false };
-        if !magazine.is_closed(top.load(Relaxed)) {
-            self.closed_at = 0;
-            return false;
-        }
-        let count = magazine.count(self.closed_at);
+    /// By the ticker, after the barrier: makes the content of the magazine it
+    /// closed the victims. False if the owner's commit overtook the close.
+    fn archive(&mut self, class: usize, top: &AtomicUsize) -> bool {
+        let Some(magazine) = &mut self.magazine else { return false };
+        let Some(count) = magazine.content_if_closed(top) else { return false };
         if count > 0 && !self.victims.fill(magazine.blocks(count)) {
             self.give_lowest(class, count, false);
         }
