@@ -9,7 +9,7 @@ use crate::segment::Segment;
 use crate::size_class::{GEOMETRY, SLICE, SPAN_CLASSES};
 use crate::span::{Kind, Links, Span, state};
 use core::ptr;
-use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 /// Lists of a class, by how many quarters of a span were free when it was listed.
 const LISTS: usize = 4;
@@ -65,8 +65,8 @@ pub(crate) fn detach(class: usize, span: &'static Span) {
 /// frees it if it may be empty.
 #[inline]
 pub(crate) fn after_give(class: usize, span: &'static Span) {
-    // SeqCst: pairs with `Span::mark_full`, which stores before it looks.
-    match span.state.load(SeqCst) {
+    // After the give's acquire, which pairs with `Span::mark_full`.
+    match span.state.load(Acquire) {
         state::FULL => list(class, span),
         state::LISTED if span.seems_empty(&GEOMETRY[class]) => free_if_empty(class, span, true),
         _ => {}

@@ -27,7 +27,7 @@ use crate::sync::{AtomicUsize, Ordering::AcqRel, Ordering::Relaxed};
 use core::ptr::NonNull;
 
 /// Bytes of a slot.
-pub(crate) const SLOT: usize = size_of::<usize>();
+pub(crate) const SLOT: usize = size_of::<AtomicUsize>();
 /// Slots beside those for blocks.
 const FENCES: usize = 6;
 /// What an unused slot holds, so that a push sees it is not a fence.

@@ -10,7 +10,7 @@
 use crate::misuse::die;
 use crate::os;
 use crate::size_class::{GEOMETRY, Geometry, PAGE};
-use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::sync::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize};
 use core::cell::UnsafeCell;
 use core::ptr;
@@ -260,9 +260,9 @@ impl Span {
         }
         // Adding sets the bits, in one instruction that also tells the old
         // ones, unless one was set already; then the process ends here.
-        // SeqCst: `central::after_give` loads the state next, and `mark_full`
-        // stores the state before it looks at the words.
-        let before = self.bitmap[at].fetch_add(blocks, SeqCst);
+        // Release hands the blocks' content on; acquire pairs with `mark_full`,
+        // since `central::after_give` loads the state next.
+        let before = self.bitmap[at].fetch_add(blocks, AcqRel);
         if before & blocks != 0 {
             let block = at * 64 + (before & blocks).trailing_zeros() as usize;
             die("double free", self.base() + block * geometry.size as usize);
@@ -275,8 +275,11 @@ impl Span {
     /// After a refill found nothing: true once the span is off every list and
     /// has no free block; the next block given back lists it again.
     pub(crate) fn mark_full(&self, geometry: &Geometry) -> bool {
-        self.state.store(state::FULL, SeqCst);
-        let empty = self.words(geometry).iter().all(|word| word.load(SeqCst) == 0);
+        self.state.swap(state::FULL, AcqRel);
+        // A read-modify-write of each word: either it sees the bit of whoever
+        // gives a block, or that one, whose operation on the word comes later,
+        // acquires the state.
+        let empty = self.words(geometry).iter().all(|word| word.fetch_add(0, AcqRel) == 0);
         empty || self.state.compare_exchange(state::FULL, state::ATTACHED, AcqRel, Relaxed).is_err()
     }
 

@@ -78,7 +78,8 @@ impl Model {
 
     /// A load of the owner: its own stores first.
     fn load(&self, address: usize) -> usize {
-        let own = self.buffer.lock().unwrap().iter().rev().find(|(at, _)| *at == address).map(|(_, value)| *value);
+        let own =
+            self.buffer.lock().unwrap().iter().rev().find(|(at, _)| *at == address).map(|(_, value)| *value);
         own.unwrap_or_else(|| self.cell(address).load(SeqCst))
     }
 

@@ -1,0 +1,150 @@
+//! A span's bitmap, modelled: the real `span.rs` on loom's atomics, which try
+//! every interleaving and every value that the orderings allow.
+//!
+//! `RUSTFLAGS="--cfg loom" cargo test --release --test model_bitmap`
+#![cfg(loom)]
+
+#[path = "../src/size_class.rs"]
+#[allow(dead_code, reason = "the model needs the geometry alone")]
+mod size_class;
+#[path = "../src/span.rs"]
+#[allow(dead_code, reason = "the model needs the bitmap alone")]
+mod span;
+
+/// What `span.rs` imports from the crate, on loom's atomics.
+mod sync {
+    pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+}
+
+mod misuse {
+    pub(crate) fn die(what: &str, address: usize) -> ! {
+        panic!("{what}: {address:#x}")
+    }
+}
+
+mod os {
+    /// # Safety
+    /// None needed: nothing is returned.
+    pub(crate) unsafe fn release(_: *mut u8, _: usize) -> bool {
+        true
+    }
+}
+
+use loom::sync::Arc;
+use loom::thread;
+use size_class::{GEOMETRY, class_of};
+use span::{Span, state};
+use sync::{AtomicUsize, Ordering};
+
+/// Every schedule with at most two preemptions: the full space is too large here.
+fn bounded(model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(2);
+    builder.check(model);
+}
+
+/// 32 KiB blocks: eight to a span, one word, and eight pages to a block.
+const SIZE: usize = 32 << 10;
+const BASE: usize = 1 << 30;
+
+fn span() -> (usize, Arc<Span>) {
+    let class = class_of(SIZE);
+    let span = Arc::new(Span::new());
+    span.start(class, BASE, u64::MAX);
+    (class, span)
+}
+
+/// Takes up to `count` blocks, as their numbers.
+fn take(span: &Span, class: usize, count: usize) -> Vec<usize> {
+    let out: Vec<AtomicUsize> = (0..count).map(|_| AtomicUsize::new(0)).collect();
+    let taken = span.take(&GEOMETRY[class], &out);
+    out[..taken].iter().map(|slot| (slot.load(Ordering::Relaxed) - BASE) / SIZE).collect()
+}
+
+fn give(span: &Span, class: usize, block: usize) {
+    span.give(&GEOMETRY[class], 0, 1 << block, true);
+}
+
+#[test]
+fn a_block_given_while_others_are_taken_is_nowhere_twice() {
+    loom::model(|| {
+        let (class, span) = span();
+        let mine = take(&span, class, 2);
+        let giver = {
+            let span = Arc::clone(&span);
+            thread::spawn(move || mine.into_iter().for_each(|block| give(&span, class, block)))
+        };
+        let mut all = take(&span, class, 7);
+        giver.join().unwrap();
+        all.extend(take(&span, class, 8));
+        all.sort();
+        assert_eq!(all, [0, 1, 2, 3, 4, 5, 6, 7]);
+    });
+}
+
+/// A span that its owner leaves as full is listed by whoever gives a block at
+/// that moment, or the owner sees the block: it is never forgotten.
+#[test]
+fn a_full_span_that_gets_a_block_is_found() {
+    loom::model(|| {
+        let (class, span) = span();
+        let geometry = &GEOMETRY[class];
+        let all = take(&span, class, 8);
+        let giver = {
+            let span = Arc::clone(&span);
+            thread::spawn(move || {
+                give(&span, class, all[0]);
+                // As `central::after_give` and `central::list`.
+                span.state.load(Ordering::Acquire) == state::FULL
+                    && span
+                        .state
+                        .compare_exchange(state::FULL, state::LISTED, Ordering::AcqRel, Ordering::Relaxed)
+                        .is_ok()
+            })
+        };
+        let left_full = span.mark_full(geometry);
+        let listed = giver.join().unwrap();
+        let attached = span.state.load(Ordering::Relaxed) == state::ATTACHED;
+        assert!(listed || attached, "a free block on no list; left full: {left_full}");
+    });
+}
+
+/// Returning pages takes bits as an allocation does, so it can race with
+/// allocation and free.
+#[test]
+fn pages_return_beside_take_and_give() {
+    bounded(|| {
+        let (class, span) = span();
+        let mut kept = take(&span, class, 6);
+        let back = kept.pop().unwrap();
+        let user = {
+            let span = Arc::clone(&span);
+            thread::spawn(move || {
+                let more = take(&span, class, 1);
+                give(&span, class, back);
+                more
+            })
+        };
+        span.release_pages(class, false);
+        let mut all = user.join().unwrap();
+        all.extend(take(&span, class, 8));
+        all.extend(kept);
+        all.sort();
+        assert_eq!(all, [0, 1, 2, 3, 4, 5, 6, 7], "no block lost or doubled");
+    });
+}
+
+#[test]
+#[should_panic(expected = "double free")]
+fn a_double_free_is_caught_whoever_comes_second() {
+    loom::model(|| {
+        let (class, span) = span();
+        let block = take(&span, class, 1)[0];
+        let other = {
+            let span = Arc::clone(&span);
+            thread::spawn(move || give(&span, class, block))
+        };
+        give(&span, class, block);
+        other.join().unwrap();
+    });
+}
