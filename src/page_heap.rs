@@ -1,7 +1,7 @@
 //! The page heap: which slices of the segments are free, and which of those
 //! still hold pages that the system could have back.
 //!
-//! Three bitmaps to a segment, so that neighbours need no merging: `FRESH`
+//! Bitmaps to each segment, so that neighbours need no merging: `FRESH`
 //! slices read as zero and cost nothing, `RESIDENT` ones hold pages, and those
 //! of them that the program gave up in this epoch are `RECENT`. An allocation
 //! takes the lowest resident run that fits, so that pages in use stay dense
@@ -11,11 +11,13 @@
 use crate::os::{self, Lock};
 use crate::segment::Segment;
 use crate::size_class::SLICE;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::Ordering::Relaxed;
 
 const FRESH: usize = 0;
 const RESIDENT: usize = 1;
 const RECENT: usize = 2;
+/// A word to a group of 64 slices: not 0 if their books may be resident.
+const BOOKS: usize = 3;
 
 struct Totals {
     /// Free resident slices of all segments: none, and a search can be spared.
@@ -84,37 +86,60 @@ pub(crate) fn give(run: Run, resident: u64, recent: bool) {
     heap.resident += (resident & mask(slices)).count_ones() as usize;
 }
 
-/// Returns the pages of up to 64 free slices behind `word` that were not in
-/// use in this epoch, or whatever their use (`age` false), and ends the epoch
-/// for them. Gives how many slices.
-pub(crate) fn release(segment: &'static Segment, word: usize, age: bool) -> usize {
-    let old = {
+/// Returns the pages of those of a group of 64 slices that are free and were
+/// not in use in this epoch, or whatever their use (`age` false), and ends the
+/// epoch for them. If all 64 are free then, the pages of their books go too.
+/// Gives how many slices.
+pub(crate) fn release(segment: &'static Segment, group: usize, age: bool) -> usize {
+    let [fresh, resident, recent, books] =
+        [FRESH, RESIDENT, RECENT, BOOKS].map(|which| &segment.bits(which)[group]);
+    let (old, all) = {
         let mut heap = HEAP.lock();
-        let recent = segment.bits(RECENT)[word].swap(0, Relaxed);
-        let resident = segment.bits(RESIDENT)[word].load(Relaxed);
-        let old = if age { resident & !recent } else { resident };
-        segment.bits(RESIDENT)[word].store(resident & !old, Relaxed);
+        let used = if age { recent.load(Relaxed) } else { 0 };
+        recent.store(0, Relaxed);
+        let old = resident.load(Relaxed) & !used;
+        resident.store(resident.load(Relaxed) & !old, Relaxed);
         heap.resident -= old.count_ones() as usize;
-        old
+        let all = old | fresh.load(Relaxed) == u64::MAX && books.swap(0, Relaxed) != 0;
+        if all {
+            fresh.store(0, Relaxed);
+        }
+        (old, all)
     };
-    // The slices are on neither bitmap: ours, without the lock.
-    let mut rest = old;
+    // The slices are on no bitmap: ours, without the lock.
+    let returned = release_slices(segment, group, old);
+    if all {
+        segment.release_books(group);
+    }
+    let mut heap = HEAP.lock();
+    fresh.fetch_or(if all { !old | returned } else { returned }, Relaxed);
+    resident.fetch_or(old & !returned, Relaxed);
+    heap.resident += (old & !returned).count_ones() as usize;
+    returned.count_ones() as usize
+}
+
+/// Returns the pages of slices of a group, neighbours in one call; those that
+/// the system took.
+fn release_slices(segment: &'static Segment, group: usize, slices: u64) -> u64 {
+    let mut rest = slices;
     let mut returned = 0u64;
     while rest != 0 {
         let first = rest.trailing_zeros() as usize;
         let count = (rest >> first).trailing_ones() as usize;
-        let run = Run { segment, first: word * 64 + first, slices: count };
+        let run = Run { segment, first: group * 64 + first, slices: count };
         // SAFETY: free slices that nobody can take meanwhile.
         if unsafe { os::release(run.start() as *mut u8, count * SLICE) } {
             returned |= mask(count) << first;
         }
         rest &= !(mask(count) << first);
     }
-    let mut heap = HEAP.lock();
-    segment.bits(FRESH)[word].fetch_or(returned, Relaxed);
-    segment.bits(RESIDENT)[word].fetch_or(old & !returned, Relaxed);
-    heap.resident += (old & !returned).count_ones() as usize;
-    returned.count_ones() as usize
+    returned
+}
+
+/// Whether a group may have something to release; a look without the lock.
+pub(crate) fn may_release(segment: &Segment, group: usize) -> bool {
+    let word = |which: usize| segment.bits(which)[group].load(Relaxed);
+    word(RESIDENT) != 0 || (word(BOOKS) != 0 && word(FRESH) == u64::MAX)
 }
 
 /// Free slices that hold pages.
@@ -143,6 +168,9 @@ impl Totals {
         }
         for which in [FRESH, RESIDENT, RECENT] {
             clear(run.segment, which, run.first, run.slices);
+        }
+        for group in run.first / 64..=(run.first + run.slices - 1) / 64 {
+            run.segment.bits(BOOKS)[group].store(1, Relaxed);
         }
         self.resident -= resident.count_ones() as usize;
         resident
@@ -210,9 +238,4 @@ fn clear(segment: &Segment, which: usize, first: usize, slices: usize) {
         let word = &segment.bits(which)[index / 64];
         word.store(word.load(Relaxed) & !(1 << (index % 64)), Relaxed);
     }
-}
-
-/// The word of resident free slices, for a look without the lock.
-pub(crate) fn resident_word(segment: &Segment, word: usize) -> &AtomicU64 {
-    &segment.bits(RESIDENT)[word]
 }

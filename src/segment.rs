@@ -3,7 +3,7 @@
 
 use crate::metadata;
 use crate::os;
-use crate::size_class::{RUN_MAX, SLICE};
+use crate::size_class::{PAGE, RUN_MAX, SLICE};
 use crate::span::Span;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -20,7 +20,7 @@ pub(crate) struct Segment {
     pub(crate) slices: usize,
     spans: NonNull<Span>,
     next: AtomicPtr<Segment>,
-    /// Which slices are free, by the page heap, under its lock: three bitmaps
+    /// Which slices are free, by the page heap, under its lock: four bitmaps
     /// of [`Segment::words`] words each.
     bits: NonNull<AtomicU64>,
 }
@@ -56,10 +56,21 @@ impl Segment {
         self.slices.div_ceil(64)
     }
 
-    /// The page heap's bitmap `which` (0 to 2).
+    /// The page heap's bitmap `which` (0 to 3).
     pub(crate) fn bits(&self, which: usize) -> &'static [AtomicU64] {
-        // SAFETY: three arrays of `words` words each, mapped for ever.
+        // SAFETY: four arrays of `words` words each, mapped for ever.
         unsafe { core::slice::from_raw_parts(self.bits.as_ptr().add(which * self.words()), self.words()) }
+    }
+
+    /// Returns the pages that the books of a group of 64 free slices lie on;
+    /// zeroed, they say as before that the slices are free.
+    pub(crate) fn release_books(&self, group: usize) {
+        const BYTES: usize = 64 * size_of::<Span>();
+        const { assert!(BYTES.is_multiple_of(PAGE)) };
+        let start = self.spans.as_ptr().wrapping_add(group * 64).cast::<u8>();
+        // SAFETY: whole pages; late looks of others at a span that is free
+        // accept zeros. If the system refuses, the books stay as they are.
+        unsafe { os::release(start, BYTES) };
     }
 
     pub(crate) fn next(&self) -> Option<&'static Segment> {
@@ -94,8 +105,8 @@ impl Segment {
         };
         let slices = bytes / SLICE;
         let segment = metadata::take(size_of::<Segment>())?.cast::<Segment>();
-        let spans = os::reserve(slices * size_of::<Span>(), align_of::<Span>())?.cast();
-        let bits = os::reserve(3 * slices.div_ceil(64) * 8, 8)?.cast();
+        let spans = os::reserve(slices * size_of::<Span>(), PAGE)?.cast();
+        let bits = os::reserve(4 * slices.div_ceil(64) * 8, 8)?.cast();
         let next = AtomicPtr::new(FIRST.load(Relaxed));
         // SAFETY: the piece is ours and large enough.
         unsafe { segment.write(Segment { base, slices, spans, next, bits }) };

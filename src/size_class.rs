@@ -32,7 +32,8 @@ const ONE_SLICE_MAX: usize = 1024;
 /// An overflow wraps to a size that fits no block's layout and is caught as such.
 #[inline(always)]
 pub(crate) const fn padded(size: usize, align: usize) -> usize {
-    size.wrapping_add(align - 1) & !(align - 1)
+    // A size of 0, which the trait leaves undefined, is served as 1.
+    (size + (size == 0) as usize).wrapping_add(align - 1) & !(align - 1)
 }
 
 /// The class of a padded size of at most [`POOLED_MAX`] bytes.

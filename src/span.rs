@@ -18,6 +18,9 @@ use core::ptr;
 /// The bitmap of a slice of 8-byte blocks.
 pub(crate) const BITMAP_WORDS: usize = 128;
 
+/// Words that one refill takes from at most; a full magazine needs four.
+const WORDS_AT_ONCE: usize = 16;
+
 /// What a slice is: the first of a span or run, inside one, or none of these.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
@@ -171,23 +174,31 @@ impl Span {
     }
 
     /// Takes up to `out.len()` free blocks, lowest words first, and writes
-    /// their addresses so that the last written is the lowest of its word.
+    /// their addresses so that the last written is the lowest: a magazine then
+    /// hands out neighbours in order. It may take fewer than there are.
     ///
     /// Only for whoever has the span attached.
     pub(crate) fn take(&self, geometry: &Geometry, out: &[AtomicUsize]) -> usize {
-        let words = self.words(geometry);
+        let words = geometry.words as usize;
         let start = self.cursor.load(Relaxed) as usize;
-        let mut count = 0;
-        for at in (start..words.len()).chain(0..start) {
-            if count == out.len() {
+        let mut found = [(0, 0u64); WORDS_AT_ONCE];
+        let (mut words_found, mut count) = (0, 0);
+        for at in (start..words).chain(0..start) {
+            if count == out.len() || words_found == WORDS_AT_ONCE {
                 break;
             }
             let taken = self.take_word(geometry, at, out.len() - count);
             if taken != 0 {
                 self.cursor.store(at as u16, Relaxed);
                 self.touch(geometry, at, taken);
-                count += self.write_blocks(geometry, at, taken, &out[count..]);
+                found[words_found] = (at, taken);
+                words_found += 1;
+                count += taken.count_ones() as usize;
             }
+        }
+        let mut written = 0;
+        for &(at, taken) in found[..words_found].iter().rev() {
+            written += self.write_blocks(geometry, at, taken, &out[written..]);
         }
         count
     }

@@ -174,13 +174,12 @@ impl Tide {
         central::relist(class, span);
     }
 
-    /// Returns the pages of 64 slices that are free, passing by words without any.
+    /// Returns free pages of a group of 64 slices, passing by groups without any.
     fn release_runs(&self, segment: &'static Segment, from: usize) -> Phase {
-        let resident = |&word: &usize| page_heap::resident_word(segment, word).load(Relaxed) != 0;
-        match (from..segment.words()).find(resident) {
-            Some(word) => {
-                returned(page_heap::release(segment, word, self.age) * (SLICE / PAGE));
-                Phase::Runs(Some(segment), word + 1)
+        match (from..segment.words()).find(|&group| page_heap::may_release(segment, group)) {
+            Some(group) => {
+                returned(page_heap::release(segment, group, self.age) * (SLICE / PAGE));
+                Phase::Runs(Some(segment), group + 1)
             }
             None => Phase::Runs(segment.next(), 0),
         }

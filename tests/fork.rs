@@ -1,0 +1,76 @@
+//! `fork` while other threads allocate: the child's allocator works.
+
+mod common;
+
+use common::Random;
+use neap::Neap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+#[global_allocator]
+static HEAP: Neap = Neap::new().tick_interval(Duration::from_millis(5)).background(true);
+
+fn work(random: &mut Random, kept: &mut Vec<Vec<u8>>) {
+    let size = match random.below(100) {
+        0 => 6 << 20,
+        1..5 => random.below(1 << 20),
+        _ => random.below(600),
+    };
+    kept.push(Vec::with_capacity(size));
+    if kept.len() > 200 {
+        kept.drain(..random.below(200));
+    }
+}
+
+/// What the child does; its exit code.
+fn child() -> i32 {
+    let mut kept = Vec::new();
+    let mut random = Random(9);
+    for _ in 0..5000 {
+        work(&mut random, &mut kept);
+    }
+    neap::tick();
+    neap::purge();
+    let thread = std::thread::spawn(|| vec![String::from("child"); 1000].len());
+    let grandchild = thread.join().map_or(0, |count| count);
+    let threads = neap::stats().threads;
+    if grandchild == 1000 && threads <= 3 { 0 } else { 3 }
+}
+
+#[test]
+fn a_child_of_busy_threads_allocates() {
+    let stop = Arc::new(AtomicBool::new(false));
+    let threads: Vec<_> = (1..=6)
+        .map(|seed| {
+            let stop = stop.clone();
+            std::thread::spawn(move || {
+                let (mut random, mut kept) = (Random(seed), Vec::new());
+                while !stop.load(Relaxed) {
+                    work(&mut random, &mut kept);
+                }
+            })
+        })
+        .collect();
+    for round in 0..60 {
+        // SAFETY: the child only allocates and starts threads, which the C
+        // library and Neap allow, and leaves without running exit handlers.
+        unsafe {
+            let pid = libc::fork();
+            assert!(pid >= 0);
+            if pid == 0 {
+                // A child that hangs is ended by this.
+                libc::alarm(30);
+                libc::_exit(child());
+            }
+            let mut status = 0;
+            assert_eq!(libc::waitpid(pid, &mut status, 0), pid);
+            assert!(
+                libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0,
+                "round {round}: status {status:#x}"
+            );
+        }
+    }
+    stop.store(true, Relaxed);
+    threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+}

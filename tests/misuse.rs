@@ -1,0 +1,140 @@
+//! Misuse ends the process with one clear line.
+
+mod common;
+
+use common::child;
+use neap::Neap;
+use std::alloc::{GlobalAlloc, Layout};
+use std::os::unix::process::ExitStatusExt;
+
+#[global_allocator]
+static HEAP: Neap = Neap::new();
+
+/// `body` must abort with one line that begins `neap: ` and says `what`.
+fn dies(test: &str, what: &str, body: impl FnOnce()) {
+    let Some(output) = child(test, &[], body) else { return };
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{:?}: {error}", output.status);
+    let lines: Vec<&str> = error.lines().collect();
+    assert_eq!(lines.len(), 1, "{error}");
+    assert!(lines[0].starts_with("neap: ") && lines[0].contains(what), "{error}");
+}
+
+fn layout(size: usize) -> Layout {
+    Layout::from_size_align(size, 8).expect("valid")
+}
+
+/// Frees `block`, and has the thread's pool give everything back.
+fn free(block: *mut u8, size: usize) {
+    // SAFETY: not sound on purpose; the process ends in here.
+    unsafe { HEAP.dealloc(block, layout(size)) };
+    neap::flush_thread();
+}
+
+fn alloc(size: usize) -> *mut u8 {
+    // SAFETY: the size is not zero.
+    unsafe { HEAP.alloc(layout(size)) }
+}
+
+#[test]
+fn a_small_block_freed_twice() {
+    dies("a_small_block_freed_twice", "double free", || {
+        let (block, _other) = (alloc(64), alloc(64));
+        free(block, 64);
+        free(block, 64);
+    });
+}
+
+#[test]
+fn twice_within_the_pool() {
+    dies("twice_within_the_pool", "double free", || {
+        let block = alloc(64);
+        // SAFETY: not sound on purpose.
+        unsafe { HEAP.dealloc(block, layout(64)) };
+        free(block, 64);
+    });
+}
+
+#[test]
+fn twice_from_two_threads() {
+    dies("twice_from_two_threads", "double free", || {
+        let block = alloc(64).addr();
+        for _ in 0..2 {
+            let _ = std::thread::spawn(move || free(block as *mut u8, 64)).join();
+        }
+    });
+}
+
+#[test]
+fn a_run_freed_twice() {
+    dies("a_run_freed_twice", "double free", || {
+        let block = alloc(1 << 20);
+        free(block, 1 << 20);
+        free(block, 1 << 20);
+    });
+}
+
+#[test]
+fn a_pooled_run_freed_twice() {
+    dies("a_pooled_run_freed_twice", "double free", || {
+        let block = alloc(100_000);
+        free(block, 100_000);
+        free(block, 100_000);
+    });
+}
+
+#[test]
+fn a_mapping_freed_twice() {
+    dies("a_mapping_freed_twice", "double free", || {
+        let block = alloc(8 << 20);
+        free(block, 8 << 20);
+        free(block, 8 << 20);
+    });
+}
+
+#[test]
+fn an_address_on_the_stack() {
+    dies("an_address_on_the_stack", "not allocated by Neap", || {
+        let mut place = [0u64; 16];
+        free(place.as_mut_ptr().cast(), 64);
+    });
+}
+
+#[test]
+fn an_address_of_nothing() {
+    dies("an_address_of_nothing", "not allocated by Neap", || free(0xdead_beef_0000 as *mut u8, 1 << 20));
+}
+
+#[test]
+fn an_address_inside_a_block() {
+    dies("an_address_inside_a_block", "inside a block", || {
+        let block = alloc(64);
+        free(block.wrapping_add(8), 64);
+    });
+}
+
+#[test]
+fn a_wrong_size() {
+    dies("a_wrong_size", "size that is not the block's", || {
+        let block = alloc(64);
+        free(block, 500);
+    });
+}
+
+#[test]
+fn a_write_after_free_changes_nothing() {
+    common::child_succeeds("a_write_after_free_changes_nothing", &[], || {
+        let blocks: Vec<_> = (0..1000).map(|_| alloc(48)).collect();
+        for &block in &blocks {
+            // SAFETY: allocated above.
+            unsafe { HEAP.dealloc(block, layout(48)) };
+        }
+        for &block in &blocks {
+            // SAFETY: not sound on purpose: the block is free, its page mapped.
+            unsafe { block.write_bytes(0xff, 48) };
+        }
+        let mut again: Vec<_> = (0..2000).map(|_| alloc(48)).collect();
+        again.sort();
+        assert!(again.windows(2).all(|pair| pair[1].addr() - pair[0].addr() >= 48));
+    });
+}

@@ -1,0 +1,131 @@
+//! Blocks age exactly as specified: local, victim, span, system.
+
+mod common;
+
+use common::child_succeeds;
+use neap::{ClassStats, Neap};
+use std::alloc::{GlobalAlloc, Layout};
+use std::time::Duration;
+
+// No tick but by hand.
+#[global_allocator]
+static HEAP: Neap = Neap::new().tick_interval(Duration::from_secs(3600));
+
+/// A class that nothing else here uses.
+const SIZE: usize = 3000;
+const BLOCK: usize = 3072;
+
+fn class() -> ClassStats {
+    *neap::stats().classes.iter().find(|class| class.block_size == BLOCK).expect("the class")
+}
+
+fn layout() -> Layout {
+    Layout::from_size_align(SIZE, 8).expect("valid")
+}
+
+fn alloc() -> *mut u8 {
+    // SAFETY: the size is not zero.
+    let block = unsafe { HEAP.alloc(layout()) };
+    assert!(!block.is_null());
+    // SAFETY: ours.
+    unsafe { block.write_bytes(1, SIZE) };
+    block
+}
+
+fn free(block: *mut u8) {
+    // SAFETY: from `alloc`.
+    unsafe { HEAP.dealloc(block, layout()) };
+}
+
+#[test]
+fn a_freed_block_is_local_then_victim_then_free() {
+    child_succeeds("a_freed_block_is_local_then_victim_then_free", &[], || {
+        neap::flush_thread();
+        let blocks: Vec<_> = (0..5).map(|_| alloc()).collect();
+        assert_eq!(class().live, 5);
+        blocks.into_iter().for_each(free);
+        let local = class();
+        assert_eq!(local.live, 0);
+        assert!(local.pooled_local >= 5 && local.pooled_victim == 0, "{local:?}");
+        neap::tick();
+        let victim = class();
+        assert_eq!((victim.pooled_local, victim.pooled_victim), (0, local.pooled_local));
+        neap::tick();
+        let home = class();
+        assert_eq!((home.live, home.pooled_local, home.pooled_victim), (0, 0, 0));
+    });
+}
+
+#[test]
+fn what_is_used_again_comes_back_from_the_victims_in_part() {
+    child_succeeds("what_is_used_again_comes_back_from_the_victims_in_part", &[], || {
+        let blocks: Vec<_> = (0..40).map(|_| alloc()).collect();
+        blocks.into_iter().for_each(free);
+        neap::tick();
+        let before = class();
+        assert!(before.pooled_victim >= 20, "{before:?}");
+        // A loop that needs one block takes few, so that the others leave.
+        for _ in 0..1000 {
+            free(alloc());
+        }
+        let during = class();
+        assert!(during.pooled_victim >= before.pooled_victim - 8, "{during:?}");
+        neap::tick();
+        let after = class();
+        assert!(after.pooled_local + after.pooled_victim <= 8, "{after:?}");
+    });
+}
+
+#[test]
+fn a_sleeping_threads_pool_is_aged_too() {
+    child_succeeds("a_sleeping_threads_pool_is_aged_too", &[], || {
+        let (ready, wait) = std::sync::mpsc::channel();
+        let (wake, sleep) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let blocks: Vec<_> = (0..30).map(|_| alloc()).collect();
+            blocks.into_iter().for_each(free);
+            ready.send(()).expect("alive");
+            sleep.recv().expect("a call");
+            // Its magazines were closed meanwhile.
+            let blocks: Vec<_> = (0..30).map(|_| alloc()).collect();
+            blocks.into_iter().for_each(free);
+        });
+        wait.recv().expect("alive");
+        assert!(class().pooled_local >= 10, "{:?}", class());
+        neap::tick();
+        assert_eq!(class().pooled_local, 0);
+        assert!(class().pooled_victim >= 10);
+        neap::tick();
+        assert_eq!((class().pooled_local, class().pooled_victim, class().live), (0, 0, 0));
+        wake.send(()).expect("alive");
+        thread.join().expect("no panic");
+        assert_eq!(class().live, 0);
+    });
+}
+
+#[test]
+fn pages_used_in_an_epoch_stay_and_others_go() {
+    child_succeeds("pages_used_in_an_epoch_stay_and_others_go", &[], || {
+        let blocks: Vec<_> = (0..4000).map(|_| alloc()).collect();
+        blocks.into_iter().for_each(free);
+        neap::tick();
+        let first = neap::stats();
+        assert!(first.resident > 8 << 20, "freed in this epoch, so still here: {first}");
+        neap::tick();
+        let second = neap::stats();
+        assert!(second.pages_returned > first.pages_returned + 2000, "{second}");
+        assert!(second.resident < 2 << 20, "{second}");
+    });
+}
+
+#[test]
+fn purge_returns_everything_at_once() {
+    child_succeeds("purge_returns_everything_at_once", &[], || {
+        let blocks: Vec<_> = (0..4000).map(|_| alloc()).collect();
+        blocks.into_iter().for_each(free);
+        neap::purge();
+        let stats = neap::stats();
+        assert_eq!((class().pooled_local, class().pooled_victim), (0, 0));
+        assert!(stats.resident < 2 << 20, "{stats}");
+    });
+}
