@@ -118,7 +118,7 @@ impl Finder {
             refuse(&self.geometry, segment, block);
         }
         self.base = segment.base + head * SLICE;
-        *self.span.insert(span)
+        self.span.insert(span)
     }
 }
 

@@ -37,14 +37,12 @@ static HEAP: Neap = Neap::new();
 /// local one, and returns the pages that nobody used in the epoch.
 pub fn tick() {
     tide::tick();
-    epoch::run_hook();
 }
 
 /// Gives everything that is free back to the operating system, now, whenever
 /// it was used last.
 pub fn purge() {
     tide::purge();
-    epoch::run_hook();
 }
 
 /// Gives this thread's pooled blocks back to their spans, for a thread that is

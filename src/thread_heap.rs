@@ -103,7 +103,7 @@ impl Heap {
         let block = match self.pooled(class) {
             // A fresh run need not be cleared, so it is not in here.
             None if class >= SPAN_CLASSES => return self.take_run(class, zeroed),
-            None => self.from_spans(class),
+            None => self.take_from_spans(class),
             Some(block) => block as *mut u8,
         };
         if zeroed && !block.is_null() {
@@ -128,7 +128,7 @@ impl Heap {
         alloc_run(class, zeroed)
     }
 
-    fn from_spans(&mut self, class: usize) -> *mut u8 {
+    fn take_from_spans(&mut self, class: usize) -> *mut u8 {
         let Some(local) = self.local else { return ptr::null_mut() };
         let top = &local.tops[class];
         self.grow_if_pressed(class, top);

@@ -6,7 +6,7 @@
 //! signal blocked and without Rust's runtime, so that starting it allocates
 //! nothing of ours and runs no code of the program.
 
-use crate::{epoch, settings, tide};
+use crate::{settings, tide};
 use core::ffi::c_void;
 use core::ptr;
 use core::sync::atomic::AtomicBool;
@@ -65,7 +65,6 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     loop {
         sleep_ms(settings::tick_interval_ms());
         tide::tick();
-        epoch::run_hook();
     }
 }
 

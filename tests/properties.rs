@@ -139,7 +139,7 @@ fn every_alignment_up_to_a_gibibyte() {
             // SAFETY: the size is not zero; freed with the same layout.
             unsafe {
                 let start = HEAP.alloc(layout);
-                assert!(!start.is_null() && start.addr() % layout.align() == 0, "{layout:?}");
+                assert!(!start.is_null() && start.addr().is_multiple_of(layout.align()), "{layout:?}");
                 start.write_bytes(7, size);
                 HEAP.dealloc(start, layout);
             }

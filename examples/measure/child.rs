@@ -1,0 +1,103 @@
+//! One workload in a process of its own, so that its memory is its own.
+
+use crate::switch::VARIABLE;
+use crate::workloads;
+use serde::{Deserialize, Serialize};
+use std::error::Error;
+use std::hint::black_box;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// What a child found: milliseconds and MiB above what it held before the work.
+#[derive(Deserialize, Serialize)]
+pub struct Report {
+    pub ms: f64,
+    pub peak: f64,
+    pub settled: f64,
+    pub samples: Vec<Sample>,
+}
+
+/// Memory at one moment, in MiB.
+#[derive(Clone, Copy, Default, Deserialize, Serialize)]
+pub struct Sample {
+    pub ms: f64,
+    pub resident: f64,
+    pub live: f64,
+    pub local: f64,
+    pub victim: f64,
+    pub free: f64,
+}
+
+/// Longer than two ticks of the default interval.
+const SETTLE: Duration = Duration::from_millis(1300);
+const EVERY: Duration = Duration::from_millis(20);
+
+/// Runs a workload in a child.
+pub fn spawn(name: &str, dir: &Path, mib: usize, system: bool) -> Result<Report, Box<dyn Error>> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg(dir).args(["--child", name, "--mib", &mib.to_string()]);
+    if system {
+        command.env(VARIABLE, "1");
+    }
+    let output = command.output()?;
+    if !output.status.success() {
+        return Err(format!("{name}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr)).into());
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// The child's side: runs the workload and prints the report.
+pub fn run(name: &str, files: &[String]) -> Result<(), Box<dyn Error>> {
+    let workload = workloads::ALL.iter().find(|workload| workload.name == name).ok_or("no such workload")?;
+    let system = std::env::var_os(VARIABLE).is_some();
+    let before = resident();
+    let start = Instant::now();
+    let done = AtomicBool::new(false);
+    let (ms, samples) = std::thread::scope(|scope| {
+        let sampler = scope.spawn(|| {
+            let mut samples = Vec::with_capacity(10_000);
+            while !done.load(Relaxed) && samples.len() < samples.capacity() {
+                samples.push(sample(start, before, system));
+                std::thread::sleep(EVERY);
+            }
+            samples
+        });
+        black_box((workload.run)(files));
+        let ms = start.elapsed().as_secs_f64() * 1000.0;
+        std::thread::sleep(SETTLE);
+        done.store(true, Relaxed);
+        (ms, sampler.join().expect("the sampler does not panic"))
+    });
+    let settled = mib(resident().saturating_sub(before));
+    let peak = samples.iter().map(|sample| sample.resident).fold(0.0, f64::max);
+    serde_json::to_writer(std::io::stdout(), &Report { ms, peak, settled, samples })?;
+    Ok(())
+}
+
+fn sample(start: Instant, before: usize, system: bool) -> Sample {
+    let ms = start.elapsed().as_secs_f64() * 1000.0;
+    let resident = mib(resident().saturating_sub(before));
+    if system {
+        return Sample { ms, resident, ..Sample::default() };
+    }
+    let stats = neap::stats();
+    Sample {
+        ms,
+        resident,
+        live: mib(stats.live),
+        local: mib(stats.pooled_local),
+        victim: mib(stats.pooled_victim),
+        free: mib(stats.free_runs),
+    }
+}
+
+fn mib(bytes: usize) -> f64 {
+    bytes as f64 / (1 << 20) as f64
+}
+
+fn resident() -> usize {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    text.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap_or(0) * 4096
+}
