@@ -1,4 +1,5 @@
 //! A block made and dropped, the thread's magazine serving both.
+#![allow(missing_docs, reason = "criterion's macros write functions without")]
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use neap::Neap;

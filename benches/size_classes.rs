@@ -1,4 +1,5 @@
 //! Each class of size: a block made and dropped, and one that grows into the next.
+#![allow(missing_docs, reason = "criterion's macros write functions without")]
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use neap::Neap;

@@ -1,4 +1,5 @@
 //! What happens off the fast path: refill, spill, tick, thread exit.
+#![allow(missing_docs, reason = "criterion's macros write functions without")]
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use neap::Neap;
