@@ -1,6 +1,7 @@
 //! Neap: a global allocator in pure Rust whose pools age with the tide.
 
 mod central;
+mod class_pool;
 mod epoch;
 mod fork;
 mod give;
@@ -24,6 +25,7 @@ mod sync;
 mod thread_heap;
 mod ticker;
 mod tide;
+mod victims;
 
 pub use neap::{Neap, good_size};
 pub use stats::{ClassStats, Stats, stats};

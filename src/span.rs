@@ -7,9 +7,11 @@
 //! pages of a span in use: it takes the bits of all blocks on them, as an
 //! allocation would, returns the pages, and sets the bits again.
 
+#[path = "span/pages.rs"]
+mod pages;
+
 use crate::misuse::die;
-use crate::os;
-use crate::size_class::{GEOMETRY, Geometry, PAGE};
+use crate::size_class::{GEOMETRY, Geometry, PAGE, SPAN_CLASSES};
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::sync::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize};
 use core::cell::UnsafeCell;
@@ -17,6 +19,13 @@ use core::ptr;
 
 /// The bitmap of a slice of 8-byte blocks.
 pub(crate) const BITMAP_WORDS: usize = 128;
+const _: () = {
+    let mut class = 0;
+    while class < SPAN_CLASSES {
+        assert!(GEOMETRY[class].words as usize <= BITMAP_WORDS && GEOMETRY[class].pages() <= 64);
+        class += 1;
+    }
+};
 
 /// Words that one refill takes from at most; a full magazine needs four.
 const WORDS_AT_ONCE: usize = 16;
@@ -336,105 +345,6 @@ impl Span {
         let all = bits_between(0, geometry.pages() - 1);
         (all & !self.released.load(Relaxed)).count_ones() as usize
     }
-
-    /// Ends the epoch for this span: returns every resident page on which all
-    /// blocks are free and none was touched since the last call (`age`), or
-    /// whatever happened since (no `age`). Gives the number of pages.
-    ///
-    /// The caller must look at the span's state afterwards, as after a give.
-    pub(crate) fn release_pages(&self, class: usize, age: bool) -> usize {
-        let geometry = &GEOMETRY[class];
-        let touched = self.touched.swap(0, Relaxed);
-        let skip = self.released.load(Relaxed) | if age { touched } else { 0 };
-        let mut candidates = bits_between(0, geometry.pages() - 1) & !skip;
-        let mut pages = 0;
-        while candidates != 0 {
-            let first = candidates.trailing_zeros() as usize;
-            let mut end = first;
-            while end < geometry.pages() && candidates >> end & 1 == 1 && self.page_is_free(geometry, end) {
-                end += 1;
-            }
-            if end > first {
-                pages += self.release_run(class, first, end);
-            }
-            // Past what was looked at: the run, and the page that ended it.
-            candidates &= u64::MAX.checked_shl(end.max(first) as u32 + 1).unwrap_or(0);
-        }
-        pages
-    }
-
-    fn page_is_free(&self, geometry: &Geometry, page: usize) -> bool {
-        blocks_of_pages(geometry, page, page + 1).is_some_and(|(first, last)| {
-            self.each_mask(first, last, |at, mask| self.bitmap[at].load(Relaxed) & mask == mask)
-        })
-    }
-
-    /// Returns the pages `first..end` if their blocks are all still free.
-    fn release_run(&self, class: usize, first: usize, end: usize) -> usize {
-        let geometry = &GEOMETRY[class];
-        let Some((from, to)) = blocks_of_pages(geometry, first, end) else { return 0 };
-        let mut held = 0;
-        let all = self.each_mask(from, to, |at, mask| {
-            let taken = self.take_exactly(geometry, at, mask);
-            held += taken as usize;
-            taken
-        });
-        // Holding a bit, we know the class: it cannot change while a block is out.
-        let ours = all && self.is_class(class);
-        let mut pages = 0;
-        if ours {
-            let start = (self.base() + first * PAGE) as *mut u8;
-            // SAFETY: every block that touches these pages is ours by its bit.
-            if unsafe { os::release(start, (end - first) * PAGE) } {
-                self.released.fetch_or(bits_between(first, end - 1), Relaxed);
-                pages = end - first;
-            }
-        }
-        self.each_mask(from, to, |at, mask| {
-            let more = held > 0;
-            if more {
-                held -= 1;
-                self.give(geometry, at, mask, false);
-            }
-            more
-        });
-        pages
-    }
-
-    /// Takes all the bits of `mask`, or none.
-    fn take_exactly(&self, geometry: &Geometry, at: usize, mask: u64) -> bool {
-        let mut seen = self.bitmap[at].load(Relaxed);
-        while seen & mask == mask {
-            match self.bitmap[at].compare_exchange_weak(seen, seen & !mask, AcqRel, Relaxed) {
-                Ok(_) => {
-                    if seen == geometry.full_word(at) {
-                        self.full_words.fetch_sub(1, Relaxed);
-                    }
-                    return true;
-                }
-                Err(now) => seen = now,
-            }
-        }
-        false
-    }
-
-    /// Calls `visit` for the words that hold blocks `first..=last`, with their
-    /// bits, while it returns true; true if it always did.
-    fn each_mask(&self, first: usize, last: usize, mut visit: impl FnMut(usize, u64) -> bool) -> bool {
-        (first / 64..=last / 64).all(|at| {
-            let low = if at == first / 64 { first % 64 } else { 0 };
-            let high = if at == last / 64 { last % 64 } else { 63 };
-            visit(at, bits_between(low, high))
-        })
-    }
-}
-
-/// First and last block that lie on pages `first..end`, in part or whole;
-/// none for pages behind the last block.
-fn blocks_of_pages(geometry: &Geometry, first: usize, end: usize) -> Option<(usize, usize)> {
-    let from = geometry.block_at(first * PAGE);
-    let to = geometry.block_at(end * PAGE - 1).min(geometry.blocks as usize - 1);
-    (from <= to).then_some((from, to))
 }
 
 /// The bits `low..=high`.

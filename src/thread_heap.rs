@@ -6,33 +6,28 @@
 //! only `top` and slots of the open magazine.
 
 use crate::central;
+use crate::class_pool::ClassPool;
 use crate::epoch;
 use crate::give::give;
 use crate::local::{Local, NEEDS_BARRIER};
-use crate::magazine::{self, Magazine, Operation, SLOT};
-use crate::metadata;
+use crate::magazine::{self, Operation};
 use crate::os;
 use crate::run;
 use crate::settings;
 use crate::size_class::{CLASSES, GEOMETRY, SPAN_CLASSES, block_size};
-use crate::span::Span;
 use crate::sync::{AtomicUsize, Ordering::Relaxed};
-use core::ptr::{self, NonNull};
-use core::slice;
+use core::ptr;
 
 /// Bytes that one class's magazine may hold.
 const MAGAZINE_BYTES: usize = 512 << 10;
 /// Slow paths in one epoch before a magazine grows.
 const GROW_AFTER: u8 = 2;
-/// Blocks that the first refill of an epoch takes from the victim tier; each
-/// next takes twice as many. Few, so that what is not needed stays and goes.
-const FIRST_RESCUE: u16 = 4;
 
 /// A thread's heap, behind its lock.
 pub(crate) struct Heap {
     /// The thread's storage; none while the heap has no thread.
     pub(crate) local: Option<&'static Local>,
-    pub(crate) pools: [Pool; CLASSES],
+    pub(crate) pools: [ClassPool; CLASSES],
     /// Bytes that the magazines can hold.
     capacity: usize,
     /// The epoch it was last aged in.
@@ -41,20 +36,11 @@ pub(crate) struct Heap {
     pub(crate) spills: u64,
 }
 
-/// One class of one thread.
-pub(crate) struct Pool {
-    magazine: Option<Magazine>,
-    victims: Victims,
-    span: Option<&'static Span>,
-    rescue: u16,
-    pressure: u8,
-}
-
 impl Heap {
     pub(crate) const fn new() -> Self {
         Self {
             local: None,
-            pools: [const { Pool::new() }; CLASSES],
+            pools: [const { ClassPool::new() }; CLASSES],
             capacity: 0,
             epoch: 0,
             refills: 0,
@@ -219,8 +205,7 @@ impl Heap {
             if closed >> class & 1 == 1 && pool.archive(class, top) {
                 self.capacity -= pool.capacity() * block_size(class);
             }
-            pool.rescue = FIRST_RESCUE;
-            pool.pressure = 0;
+            pool.calm();
         }
     }
 
@@ -232,167 +217,6 @@ impl Heap {
             }
         }
         self.capacity = 0;
-    }
-}
-
-impl Pool {
-    const fn new() -> Self {
-        Self { magazine: None, victims: Victims::new(), span: None, rescue: FIRST_RESCUE, pressure: 0 }
-    }
-
-    fn capacity(&self) -> usize {
-        self.magazine.as_ref().map_or(0, Magazine::capacity)
-    }
-
-    fn top(&self, count: usize) -> usize {
-        self.magazine.as_ref().map_or(magazine::top_of_none(), |magazine| magazine.top(count))
-    }
-
-    /// Blocks in the open magazine.
-    fn count(&self, top: usize) -> usize {
-        self.magazine.as_ref().map_or(0, |magazine| magazine.count(top))
-    }
-
-    /// Blocks in the two tiers, as a look from outside sees them.
-    pub(crate) fn pooled(&self, top: &AtomicUsize) -> (usize, usize) {
-        let closed = self.magazine.as_ref().is_some_and(Magazine::is_closed);
-        let local = if closed { 0 } else { self.count(top.load(Relaxed)) };
-        (local.min(self.capacity()), self.victims.count)
-    }
-
-    /// See [`Magazine::settle`]; without a magazine, undoes a pop.
-    fn settle(&mut self, top: &AtomicUsize, from: Operation) -> bool {
-        match &mut self.magazine {
-            Some(magazine) => magazine.settle(top, from),
-            None => {
-                top.store(magazine::top_of_none(), Relaxed);
-                false
-            }
-        }
-    }
-
-    /// By the ticker, after the barrier: makes the content of the magazine it
-    /// closed the victims. False if the owner's commit overtook the close.
-    fn archive(&mut self, class: usize, top: &AtomicUsize) -> bool {
-        let Some(magazine) = &mut self.magazine else { return false };
-        let Some(count) = magazine.content_if_closed(top) else { return false };
-        if count > 0 && !self.victims.fill(magazine.blocks(count)) {
-            self.give_lowest(class, count, false);
-        }
-        true
-    }
-
-    /// Only the owner may, and a heap without a thread.
-    fn discard_magazine(&mut self, top: &AtomicUsize) {
-        top.store(magazine::top_of_none(), Relaxed);
-        if let Some(magazine) = self.magazine.take() {
-            magazine.discard();
-        }
-    }
-
-    fn pop(&mut self, top: &AtomicUsize) -> Option<usize> {
-        let magazine = self.magazine.as_ref()?;
-        let count = magazine.count(top.load(Relaxed)).checked_sub(1)?;
-        top.store(magazine.top(count), Relaxed);
-        Some(magazine.slot(count + 1).load(Relaxed))
-    }
-
-    fn push(&mut self, top: &AtomicUsize, block: usize) -> bool {
-        let Some(magazine) = &self.magazine else { return false };
-        let count = magazine.count(top.load(Relaxed));
-        let room = count < magazine.capacity();
-        if room {
-            magazine.slot(count + 1).store(block, Relaxed);
-            top.store(magazine.top(count + 1), Relaxed);
-        }
-        room
-    }
-
-    /// Moves some victims back to the empty magazine and pops one.
-    fn rescue(&mut self, top: &AtomicUsize) -> Option<usize> {
-        let most = self.rescue as usize;
-        self.rescue = self.rescue.saturating_mul(2);
-        match &self.magazine {
-            Some(magazine) => {
-                let count = self.victims.take(magazine.blocks(most.min(magazine.capacity())));
-                top.store(magazine.top(count), Relaxed);
-                self.pop(top)
-            }
-            None => self.victims.take_one(),
-        }
-    }
-
-    /// Fills half the empty magazine from spans and pops one; 0 without memory.
-    fn refill_from_spans(&mut self, class: usize, top: &AtomicUsize) -> usize {
-        let geometry = &GEOMETRY[class];
-        let single = [AtomicUsize::new(0)];
-        let out = match &self.magazine {
-            Some(magazine) => magazine.blocks(magazine.capacity().div_ceil(2)),
-            None => &single,
-        };
-        let mut count = 0;
-        // Not all the way: a few blocks of a nearly full span will do.
-        while count * 4 < out.len() {
-            let Some(span) = self.span.or_else(|| central::attach(class)) else { break };
-            self.span = Some(span);
-            let taken = span.take(geometry, &out[count..]);
-            count += taken;
-            if taken == 0 {
-                self.span = None;
-                central::detach(class, span);
-            }
-        }
-        match &self.magazine {
-            Some(magazine) => top.store(magazine.top(count), Relaxed),
-            None => return single[0].load(Relaxed),
-        }
-        self.pop(top).unwrap_or(0)
-    }
-
-    /// Gives the older half of a full magazine back to its spans.
-    fn spill_half(&mut self, class: usize, top: &AtomicUsize) {
-        let count = self.count(top.load(Relaxed));
-        let half = count.div_ceil(2);
-        self.give_lowest(class, half, true);
-        let Some(magazine) = &self.magazine else { return };
-        for index in half..count {
-            magazine.slot(index + 1 - half).store(magazine.slot(index + 1).load(Relaxed), Relaxed);
-        }
-        top.store(magazine.top(count - half), Relaxed);
-    }
-
-    /// Gives the `count` lowest blocks to their spans; the slots stay as they are.
-    fn give_lowest(&mut self, class: usize, count: usize, by_program: bool) {
-        if let Some(magazine) = &self.magazine {
-            give(class, magazine.blocks(count), by_program);
-        }
-    }
-
-    fn drop_victims(&mut self, class: usize) {
-        give(class, self.victims.blocks(), false);
-        self.victims.discard();
-    }
-
-    fn detach(&mut self, class: usize) {
-        if let Some(span) = self.span.take() {
-            central::detach(class, span);
-        }
-    }
-
-    /// Moves to a larger magazine; false without memory. Only the owner may,
-    /// since it is then in no operation on the old one.
-    fn grow(&mut self, capacity: usize, top: &AtomicUsize) -> bool {
-        let Some(larger) = Magazine::new(capacity) else { return false };
-        let count = self.count(top.load(Relaxed));
-        if let Some(old) = self.magazine.take() {
-            for index in 1..=count {
-                larger.slot(index).store(old.slot(index).load(Relaxed), Relaxed);
-            }
-            old.discard();
-        }
-        top.store(larger.top(count), Relaxed);
-        self.magazine = Some(larger);
-        true
     }
 }
 
@@ -421,66 +245,4 @@ pub(crate) fn alloc_apart(class: usize) -> *mut u8 {
 /// Whether a ticker can take another thread's magazines.
 fn can_close() -> bool {
     !NEEDS_BARRIER || settings::barrier_works()
-}
-
-/// The victim tier of a class: blocks that were local at the last tick.
-struct Victims {
-    blocks: Option<NonNull<AtomicUsize>>,
-    count: usize,
-    room: usize,
-}
-
-// SAFETY: the piece is reached under the heap's lock only.
-unsafe impl Send for Victims {}
-// SAFETY: the slots are reached under the heap's lock only, whichever thread
-// holds it; magazines' slots are atomic.
-unsafe impl Send for Pool {}
-
-impl Victims {
-    const fn new() -> Self {
-        Self { blocks: None, count: 0, room: 0 }
-    }
-
-    fn blocks(&self) -> &[AtomicUsize] {
-        match self.blocks {
-            // SAFETY: the piece holds `count` blocks.
-            Some(blocks) => unsafe { slice::from_raw_parts(blocks.as_ptr(), self.count) },
-            None => &[],
-        }
-    }
-
-    /// Copies blocks in; the tier is empty. False without memory.
-    fn fill(&mut self, blocks: &[AtomicUsize]) -> bool {
-        let Some(piece) = metadata::take(blocks.len() * SLOT) else { return false };
-        let piece = piece.cast::<AtomicUsize>();
-        for (index, block) in blocks.iter().enumerate() {
-            // SAFETY: the piece has as many words.
-            unsafe { piece.add(index).write(AtomicUsize::new(block.load(Relaxed))) };
-        }
-        *self = Self { blocks: Some(piece), count: blocks.len(), room: blocks.len() };
-        true
-    }
-
-    /// Moves up to `out.len()` blocks out, the last freed first.
-    fn take(&mut self, out: &[AtomicUsize]) -> usize {
-        let count = out.len().min(self.count);
-        for (slot, block) in out.iter().zip(&self.blocks()[self.count - count..]) {
-            slot.store(block.load(Relaxed), Relaxed);
-        }
-        self.count -= count;
-        count
-    }
-
-    fn take_one(&mut self) -> Option<usize> {
-        let out = [AtomicUsize::new(0)];
-        (self.take(&out) == 1).then(|| out[0].load(Relaxed))
-    }
-
-    fn discard(&mut self) {
-        if let Some(piece) = self.blocks.take() {
-            // SAFETY: the piece that `fill` took, of the same size.
-            unsafe { metadata::give(piece.cast(), self.room * SLOT) };
-        }
-        *self = Self::new();
-    }
 }

@@ -52,14 +52,14 @@ pub fn spawn(name: &str, dir: &Path, mib: usize, system: bool) -> Result<Report,
 pub fn run(name: &str, files: &[String]) -> Result<(), Box<dyn Error>> {
     let workload = workloads::ALL.iter().find(|workload| workload.name == name).ok_or("no such workload")?;
     let system = std::env::var_os(VARIABLE).is_some();
-    let before = resident();
+    let before = Before { resident: resident(), live: neap::stats().live };
     let start = Instant::now();
     let done = AtomicBool::new(false);
     let (ms, samples) = std::thread::scope(|scope| {
         let sampler = scope.spawn(|| {
             let mut samples = Vec::with_capacity(10_000);
             while !done.load(Relaxed) && samples.len() < samples.capacity() {
-                samples.push(sample(start, before, system));
+                samples.push(sample(start, &before, system));
                 std::thread::sleep(EVERY);
             }
             samples
@@ -70,15 +70,21 @@ pub fn run(name: &str, files: &[String]) -> Result<(), Box<dyn Error>> {
         done.store(true, Relaxed);
         (ms, sampler.join().expect("the sampler does not panic"))
     });
-    let settled = mib(resident().saturating_sub(before));
+    let settled = mib(resident().saturating_sub(before.resident));
     let peak = samples.iter().map(|sample| sample.resident).fold(0.0, f64::max);
     serde_json::to_writer(std::io::stdout(), &Report { ms, peak, settled, samples })?;
     Ok(())
 }
 
-fn sample(start: Instant, before: usize, system: bool) -> Sample {
+/// What the process held before the work: the sources.
+struct Before {
+    resident: usize,
+    live: usize,
+}
+
+fn sample(start: Instant, before: &Before, system: bool) -> Sample {
     let ms = start.elapsed().as_secs_f64() * 1000.0;
-    let resident = mib(resident().saturating_sub(before));
+    let resident = mib(resident().saturating_sub(before.resident));
     if system {
         return Sample { ms, resident, ..Sample::default() };
     }
@@ -86,7 +92,7 @@ fn sample(start: Instant, before: usize, system: bool) -> Sample {
     Sample {
         ms,
         resident,
-        live: mib(stats.live),
+        live: mib(stats.live.saturating_sub(before.live)),
         local: mib(stats.pooled_local),
         victim: mib(stats.pooled_victim),
         free: mib(stats.free_runs),

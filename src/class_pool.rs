@@ -1,0 +1,195 @@
+//! One class of one thread: its magazine (the local tier), its victim tier and
+//! the span it refills from. Behind the lock of the thread's heap.
+
+use crate::central;
+use crate::give::give;
+use crate::magazine::{self, Magazine, Operation};
+use crate::size_class::GEOMETRY;
+use crate::span::Span;
+use crate::sync::{AtomicUsize, Ordering::Relaxed};
+use crate::victims::Victims;
+
+/// Blocks that the first refill of an epoch takes from the victim tier; each
+/// next takes twice as many. Few, so that what is not needed stays and goes.
+const FIRST_RESCUE: u16 = 4;
+
+/// One class of one thread.
+pub(crate) struct ClassPool {
+    pub(crate) magazine: Option<Magazine>,
+    victims: Victims,
+    span: Option<&'static Span>,
+    rescue: u16,
+    /// Slow paths in this epoch, until the magazine grows.
+    pub(crate) pressure: u8,
+}
+
+// SAFETY: the slots, which are atomic, and the pieces are reached under the
+// heap's lock only, whichever thread holds it.
+unsafe impl Send for ClassPool {}
+
+impl ClassPool {
+    /// Ends the epoch: the next one starts with small steps again.
+    pub(crate) fn calm(&mut self) {
+        self.rescue = FIRST_RESCUE;
+        self.pressure = 0;
+    }
+
+    pub(crate) const fn new() -> Self {
+        Self { magazine: None, victims: Victims::new(), span: None, rescue: FIRST_RESCUE, pressure: 0 }
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.magazine.as_ref().map_or(0, Magazine::capacity)
+    }
+
+    pub(crate) fn top(&self, count: usize) -> usize {
+        self.magazine.as_ref().map_or(magazine::top_of_none(), |magazine| magazine.top(count))
+    }
+
+    /// Blocks in the open magazine.
+    pub(crate) fn count(&self, top: usize) -> usize {
+        self.magazine.as_ref().map_or(0, |magazine| magazine.count(top))
+    }
+
+    /// Blocks in the two tiers, as a look from outside sees them.
+    pub(crate) fn pooled(&self, top: &AtomicUsize) -> (usize, usize) {
+        let closed = self.magazine.as_ref().is_some_and(Magazine::is_closed);
+        let local = if closed { 0 } else { self.count(top.load(Relaxed)) };
+        (local.min(self.capacity()), self.victims.count)
+    }
+
+    /// See [`Magazine::settle`]; without a magazine, undoes a pop.
+    pub(crate) fn settle(&mut self, top: &AtomicUsize, from: Operation) -> bool {
+        match &mut self.magazine {
+            Some(magazine) => magazine.settle(top, from),
+            None => {
+                top.store(magazine::top_of_none(), Relaxed);
+                false
+            }
+        }
+    }
+
+    /// By the ticker, after the barrier: makes the content of the magazine it
+    /// closed the victims. False if the owner's commit overtook the close.
+    pub(crate) fn archive(&mut self, class: usize, top: &AtomicUsize) -> bool {
+        let Some(magazine) = &mut self.magazine else { return false };
+        let Some(count) = magazine.content_if_closed(top) else { return false };
+        if count > 0 && !self.victims.fill(magazine.blocks(count)) {
+            self.give_lowest(class, count, false);
+        }
+        true
+    }
+
+    /// Only the owner may, and a heap without a thread.
+    pub(crate) fn discard_magazine(&mut self, top: &AtomicUsize) {
+        top.store(magazine::top_of_none(), Relaxed);
+        if let Some(magazine) = self.magazine.take() {
+            magazine.discard();
+        }
+    }
+
+    pub(crate) fn pop(&mut self, top: &AtomicUsize) -> Option<usize> {
+        let magazine = self.magazine.as_ref()?;
+        let count = magazine.count(top.load(Relaxed)).checked_sub(1)?;
+        top.store(magazine.top(count), Relaxed);
+        Some(magazine.slot(count + 1).load(Relaxed))
+    }
+
+    pub(crate) fn push(&mut self, top: &AtomicUsize, block: usize) -> bool {
+        let Some(magazine) = &self.magazine else { return false };
+        let count = magazine.count(top.load(Relaxed));
+        let room = count < magazine.capacity();
+        if room {
+            magazine.slot(count + 1).store(block, Relaxed);
+            top.store(magazine.top(count + 1), Relaxed);
+        }
+        room
+    }
+
+    /// Moves some victims back to the empty magazine and pops one.
+    pub(crate) fn rescue(&mut self, top: &AtomicUsize) -> Option<usize> {
+        let most = self.rescue as usize;
+        self.rescue = self.rescue.saturating_mul(2);
+        match &self.magazine {
+            Some(magazine) => {
+                let count = self.victims.take(magazine.blocks(most.min(magazine.capacity())));
+                top.store(magazine.top(count), Relaxed);
+                self.pop(top)
+            }
+            None => self.victims.take_one(),
+        }
+    }
+
+    /// Fills half the empty magazine from spans and pops one; 0 without memory.
+    pub(crate) fn refill_from_spans(&mut self, class: usize, top: &AtomicUsize) -> usize {
+        let geometry = &GEOMETRY[class];
+        let single = [AtomicUsize::new(0)];
+        let out = match &self.magazine {
+            Some(magazine) => magazine.blocks(magazine.capacity().div_ceil(2)),
+            None => &single,
+        };
+        let mut count = 0;
+        // Not all the way: a few blocks of a nearly full span will do.
+        while count * 4 < out.len() {
+            let Some(span) = self.span.or_else(|| central::attach(class)) else { break };
+            self.span = Some(span);
+            let taken = span.take(geometry, &out[count..]);
+            count += taken;
+            if taken == 0 {
+                self.span = None;
+                central::detach(class, span);
+            }
+        }
+        match &self.magazine {
+            Some(magazine) => top.store(magazine.top(count), Relaxed),
+            None => return single[0].load(Relaxed),
+        }
+        self.pop(top).unwrap_or(0)
+    }
+
+    /// Gives the older half of a full magazine back to its spans.
+    pub(crate) fn spill_half(&mut self, class: usize, top: &AtomicUsize) {
+        let count = self.count(top.load(Relaxed));
+        let half = count.div_ceil(2);
+        self.give_lowest(class, half, true);
+        let Some(magazine) = &self.magazine else { return };
+        for index in half..count {
+            magazine.slot(index + 1 - half).store(magazine.slot(index + 1).load(Relaxed), Relaxed);
+        }
+        top.store(magazine.top(count - half), Relaxed);
+    }
+
+    /// Gives the `count` lowest blocks to their spans; the slots stay as they are.
+    pub(crate) fn give_lowest(&mut self, class: usize, count: usize, by_program: bool) {
+        if let Some(magazine) = &self.magazine {
+            give(class, magazine.blocks(count), by_program);
+        }
+    }
+
+    pub(crate) fn drop_victims(&mut self, class: usize) {
+        give(class, self.victims.blocks(), false);
+        self.victims.discard();
+    }
+
+    pub(crate) fn detach(&mut self, class: usize) {
+        if let Some(span) = self.span.take() {
+            central::detach(class, span);
+        }
+    }
+
+    /// Moves to a larger magazine; false without memory. Only the owner may,
+    /// since it is then in no operation on the old one.
+    pub(crate) fn grow(&mut self, capacity: usize, top: &AtomicUsize) -> bool {
+        let Some(larger) = Magazine::new(capacity) else { return false };
+        let count = self.count(top.load(Relaxed));
+        if let Some(old) = self.magazine.take() {
+            for index in 1..=count {
+                larger.slot(index).store(old.slot(index).load(Relaxed), Relaxed);
+            }
+            old.discard();
+        }
+        top.store(larger.top(count), Relaxed);
+        self.magazine = Some(larger);
+        true
+    }
+}
