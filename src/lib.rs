@@ -1,4 +1,34 @@
-//! Neap: a global allocator in pure Rust whose pools age with the tide.
+//! A global allocator in pure Rust whose pools age with the tide.
+//!
+//! ```
+//! #[global_allocator]
+//! static HEAP: neap::Neap = neap::Neap::new();
+//! # fn main() {
+//! let boxed = Box::new([1, 2, 3]);
+//! drop(boxed);
+//! // Where is the memory?
+//! println!("{}", neap::stats());
+//! # }
+//! ```
+//!
+//! Each thread keeps freed blocks in pools by size class, in two tiers: **local**
+//! (active) and **victim** (archived). A **tick** ends an **epoch**: victims go
+//! back to their spans, what was local becomes victim, and pages that nobody
+//! used in the epoch go back to the operating system. So what a program keeps
+//! using stays at hand, and what it stopped using is gone two ticks later.
+//!
+//! Ticks are driven by allocation activity; by a thread of Neap's own if
+//! [`Neap::background`] is set; and by hand with [`tick`]. [`Neap`] lists the
+//! settings and what happens on misuse, [`stats`] tells where every byte is.
+//!
+//! # Costs
+//!
+//! A block of up to 256 KiB taken and given back while the thread's pool serves
+//! is about 25 instructions, none of them a call or locked (with fat LTO; two
+//! calls in a plain release build). Every hundredth or so operation goes to
+//! the spans, for some ten nanoseconds a block. A tick looks at each thread's
+//! heap and at the books of each 64 KiB in use, in small steps when it is done
+//! from an allocation.
 
 mod central;
 mod class_pool;
@@ -37,6 +67,15 @@ static HEAP: Neap = Neap::new();
 
 /// Ends the current epoch by hand: empties every victim tier, demotes every
 /// local one, and returns the pages that nobody used in the epoch.
+///
+/// ```
+/// # #[global_allocator] static HEAP: neap::Neap = neap::Neap::new();
+/// drop(vec![1u8; 100_000]);
+/// let before = neap::stats().ticks;
+/// neap::tick();
+/// neap::tick();
+/// assert!(neap::stats().ticks >= before + 2);
+/// ```
 pub fn tick() {
     tide::tick();
 }
