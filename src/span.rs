@@ -139,6 +139,7 @@ impl Span {
 
     /// A span that is free, as a fresh mapping holds it.
     #[cfg(loom)]
+    #[allow(dead_code, reason = "tests/model_bitmap.rs makes one")]
     pub(crate) fn new() -> Self {
         Self {
             kind: AtomicU8::new(0),
