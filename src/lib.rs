@@ -43,6 +43,7 @@ mod misuse;
 mod neap;
 mod os;
 mod page_heap;
+mod pool;
 mod registry;
 mod run;
 mod segment;
@@ -58,6 +59,7 @@ mod tide;
 mod victims;
 
 pub use neap::{Neap, good_size};
+pub use pool::{Pool, PoolGuard, Tier, TierOrder};
 pub use stats::{ClassStats, Stats, stats};
 
 /// The crate's own tests run on the crate's own allocator.
@@ -78,12 +80,14 @@ static HEAP: Neap = Neap::new();
 /// ```
 pub fn tick() {
     tide::tick();
+    epoch::run_hook();
 }
 
 /// Gives everything that is free back to the operating system, now, whenever
 /// it was used last.
 pub fn purge() {
     tide::purge();
+    epoch::run_hook();
 }
 
 /// Gives this thread's pooled blocks back to their spans, for a thread that is

@@ -6,7 +6,7 @@
 //! signal blocked and without Rust's runtime, so that starting it allocates
 //! nothing of ours and runs no code of the program.
 
-use crate::{settings, tide};
+use crate::{epoch, settings, tide};
 use core::ffi::c_void;
 use core::ptr;
 use core::sync::atomic::AtomicBool;
@@ -65,6 +65,7 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     loop {
         sleep_ms(settings::tick_interval_ms());
         tide::tick();
+        epoch::run_hook();
     }
 }
 

@@ -20,7 +20,7 @@ const LAYERS: &[&[&str]] = &[
     &["ticker", "stats"],
     &["fork"],
     &["slow_path"],
-    &["neap"],
+    &["neap", "pool"],
 ];
 
 #[test]

@@ -1,0 +1,52 @@
+//! A small number for each living thread, used again after its end.
+
+use std::cell::Cell;
+use std::sync::{Mutex, PoisonError};
+
+/// How many threads have a number at a time.
+pub(crate) const THREADS: usize = 128;
+/// Of a thread that has none: not yet, no more, or since too many live.
+const NONE: usize = usize::MAX;
+
+thread_local! {
+    static NUMBER: Cell<usize> = const { Cell::new(NONE) };
+    /// Gives the number back at the thread's end.
+    static GUARD: Guard = const { Guard };
+}
+
+/// A bit for each number in use.
+static USED: Mutex<[u64; THREADS / 64]> = Mutex::new([0; THREADS / 64]);
+
+struct Guard;
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let number = NUMBER.replace(NONE);
+        if number < THREADS {
+            // The lock hands what the thread did over to the number's next owner.
+            let mut used = USED.lock().unwrap_or_else(PoisonError::into_inner);
+            used[number / 64] &= !(1 << (number % 64));
+        }
+    }
+}
+
+/// This thread's number, if it has one.
+#[inline(always)]
+pub(crate) fn current() -> usize {
+    NUMBER.get()
+}
+
+/// Gives this thread a number, if one is left and the thread is not ending.
+#[cold]
+pub(crate) fn assign() -> Option<usize> {
+    if NUMBER.get() != NONE {
+        return Some(NUMBER.get());
+    }
+    GUARD.try_with(|_| ()).ok()?;
+    let mut used = USED.lock().unwrap_or_else(PoisonError::into_inner);
+    let word = used.iter().position(|&word| word != u64::MAX)?;
+    let bit = used[word].trailing_ones() as usize;
+    used[word] |= 1 << bit;
+    NUMBER.set(word * 64 + bit);
+    Some(word * 64 + bit)
+}
