@@ -21,6 +21,9 @@
 //! [`Neap::background`] is set; and by hand with [`tick`]. [`Neap`] lists the
 //! settings and what happens on misuse, [`stats`] tells where every byte is.
 //!
+//! [`Pool`] is the same idea for objects of your own: Go's `sync.Pool`, typed.
+//! It works under any global allocator.
+//!
 //! # Costs
 //!
 //! A block of up to 256 KiB taken and given back while the thread's pool serves
