@@ -1,7 +1,9 @@
 //! Blocks above 4 MiB: each a mapping of its own, which grows by `mremap`.
 //!
 //! A freed mapping is kept for a while, so that buffers in turn cost no system
-//! call and no fault; a tick unmaps those that stayed free for an epoch.
+//! call and no fault; a tick unmaps those that stayed free for an epoch. A kept
+//! one may serve a smaller block, which can then grow in place; a tick cuts off
+//! what such a block has not grown into for an epoch.
 
 use crate::epoch;
 use crate::metadata;
@@ -22,7 +24,9 @@ struct Huge {
     mapping: ManuallyDrop<MmapMut>,
     /// The block's address: the mapping's, unless the alignment is above a page.
     start: usize,
-    /// When it was freed.
+    /// Bytes that the block has of the mapping, whole pages.
+    used: usize,
+    /// When it was freed, or got its present size.
     epoch: u64,
     next: *mut Huge,
 }
@@ -61,8 +65,10 @@ fn try_alloc(size: usize, align: usize, zeroed: bool) -> Option<usize> {
         }
     };
     // SAFETY: the node is ours alone.
-    let (start, length) = unsafe { (node.as_ref().start, node.as_ref().mapping.len()) };
-    IN_USE.fetch_add(length, Relaxed);
+    let huge = unsafe { &mut *node.as_ptr() };
+    (huge.used, huge.epoch) = (bytes, epoch::current());
+    let start = huge.start;
+    IN_USE.fetch_add(bytes, Relaxed);
     TABLE.lock().insert(node);
     Some(start)
 }
@@ -78,7 +84,13 @@ fn create(total: usize, align: usize) -> Option<NonNull<Huge>> {
     MAPPED.fetch_add(total, Relaxed);
     // SAFETY: the piece is ours and large enough.
     unsafe {
-        node.write(Huge { mapping: ManuallyDrop::new(mapping), start, epoch: 0, next: ptr::null_mut() });
+        node.write(Huge {
+            mapping: ManuallyDrop::new(mapping),
+            start,
+            used: 0,
+            epoch: 0,
+            next: ptr::null_mut(),
+        });
     }
     Some(node)
 }
@@ -93,8 +105,8 @@ pub(crate) fn free(block: usize) {
     // SAFETY: off the table, so ours alone.
     let huge = unsafe { node.as_mut() };
     let length = huge.mapping.len();
-    IN_USE.fetch_sub(length, Relaxed);
-    let plain = huge.start == huge.mapping.as_ptr() as usize;
+    IN_USE.fetch_sub(huge.used, Relaxed);
+    let plain = huge.is_plain();
     if plain && length <= KEPT_ONE && table.kept_bytes + length <= KEPT_ALL {
         huge.epoch = epoch::current();
         huge.next = table.kept;
@@ -114,24 +126,20 @@ pub(crate) fn resize(block: usize, size: usize) -> Option<*mut u8> {
     let mut node = TABLE.lock().remove(block)?;
     // SAFETY: off the table, so ours alone.
     let huge = unsafe { node.as_mut() };
-    let before = huge.mapping.len();
-    let plain = huge.start == huge.mapping.as_ptr() as usize;
-    // SAFETY: the owner of the block asked for it, and keeps no other address.
-    let moved = plain && unsafe { huge.mapping.remap(bytes, RemapOptions::new().may_move(true)) }.is_ok();
-    if moved {
-        huge.start = huge.mapping.as_ptr() as usize;
-        MAPPED.fetch_add(bytes.wrapping_sub(before), Relaxed);
-        IN_USE.fetch_add(bytes.wrapping_sub(before), Relaxed);
+    let fits = huge.is_plain() && (bytes <= huge.mapping.len() || huge.remap(bytes));
+    if fits {
+        IN_USE.fetch_add(bytes.wrapping_sub(huge.used), Relaxed);
+        (huge.used, huge.epoch) = (bytes, epoch::current());
     }
     let start = huge.start;
     TABLE.lock().insert(node);
-    moved.then_some(start as *mut u8)
+    fits.then_some(start as *mut u8)
 }
 
 /// Unmaps what stayed free for a whole epoch, or with `all`, whatever is free.
 /// Gives the bytes.
 pub(crate) fn release(all: bool) -> usize {
-    let mut bytes = 0;
+    let mut bytes = TABLE.lock().cut_tails(all);
     loop {
         let Some(node) = TABLE.lock().take_expired(all) else { return bytes };
         // SAFETY: off the list, so ours alone.
@@ -170,6 +178,27 @@ pub(crate) unsafe fn unlock_after_fork() {
     unsafe { TABLE.force_unlock() };
 }
 
+impl Huge {
+    /// The block starts where the mapping does, so that it can be resized.
+    fn is_plain(&self) -> bool {
+        self.start == self.mapping.as_ptr() as usize
+    }
+
+    /// Changes the mapping's size; it may move if it grows.
+    fn remap(&mut self, bytes: usize) -> bool {
+        let before = self.mapping.len();
+        let options = RemapOptions::new().may_move(bytes > before);
+        // SAFETY: only bytes that the block does not use are cut off; it moves
+        // only if its owner asked for more, and keeps no other address.
+        let done = unsafe { self.mapping.remap(bytes, options) }.is_ok();
+        if done {
+            self.start = self.mapping.as_ptr() as usize;
+            MAPPED.fetch_add(bytes.wrapping_sub(before), Relaxed);
+        }
+        done
+    }
+}
+
 impl Table {
     fn bucket(&mut self, block: usize) -> &mut *mut Huge {
         &mut self.in_use[(block / PAGE) % BUCKETS]
@@ -188,9 +217,28 @@ impl Table {
         unsafe { unlink(self.bucket(block), |huge| huge.start == block) }
     }
 
-    /// The smallest kept mapping that holds `bytes` without wasting a quarter.
+    /// Unmaps the tails that blocks do not use; gives the bytes. Under the
+    /// lock, since a block's owner may free it at any time.
+    fn cut_tails(&mut self, all: bool) -> usize {
+        let now = epoch::current();
+        let mut bytes = 0;
+        for mut at in self.in_use {
+            // SAFETY: as in `remove`.
+            while let Some(huge) = unsafe { at.as_mut() } {
+                let length = huge.mapping.len();
+                let expired = all || huge.epoch + 1 < now;
+                if expired && huge.is_plain() && huge.used < length && huge.remap(huge.used) {
+                    bytes += length - huge.used;
+                }
+                at = huge.next;
+            }
+        }
+        bytes
+    }
+
+    /// The smallest kept mapping that holds `bytes`.
     fn take_kept(&mut self, bytes: usize) -> Option<NonNull<Huge>> {
-        let fits = |length: usize| length >= bytes && length - bytes <= bytes / 4;
+        let fits = |length: usize| length >= bytes;
         let mut best = usize::MAX;
         let mut at = self.kept;
         while let Some(huge) = NonNull::new(at) {

@@ -129,3 +129,28 @@ fn purge_returns_everything_at_once() {
         assert!(stats.resident < 2 << 20, "{stats}");
     });
 }
+
+/// A kept mapping serves a smaller block, which may grow into it or lose the tail.
+#[test]
+fn a_mapping_larger_than_its_block_is_cut_after_an_epoch() {
+    child_succeeds("a_mapping_larger_than_its_block_is_cut_after_an_epoch", &[], || {
+        let mapped = || neap::stats().mapped;
+        let start = mapped();
+        drop(vec![1u8; 30 << 20]);
+        assert_eq!(mapped() - start, 30 << 20, "kept");
+        let mut bytes = Vec::<u8>::with_capacity(6 << 20);
+        bytes.push(7);
+        assert_eq!(mapped() - start, 30 << 20, "used again");
+        let place = bytes.as_ptr();
+        bytes.reserve_exact(20 << 20);
+        assert_eq!((bytes.as_ptr(), bytes[0]), (place, 7), "grown in place");
+        neap::tick();
+        assert_eq!(mapped() - start, 30 << 20, "its size is new in this epoch");
+        neap::tick();
+        assert!(mapped() - start < 21 << 20, "the tail is gone");
+        assert_eq!(bytes[0], 7);
+        drop(bytes);
+        neap::purge();
+        assert_eq!(mapped(), start);
+    });
+}
