@@ -14,11 +14,12 @@ use core::{ptr, slice};
 /// other and run side by side, while a bit set is a barrier to what follows.
 const BATCH: usize = 64;
 
-/// One block's place in the bitmaps.
+/// Blocks of one word of a span's bitmap.
 #[derive(Clone, Copy)]
-struct Place {
+struct Neighbours {
     span: &'static Span,
-    block: usize,
+    word: usize,
+    bits: u64,
 }
 
 /// Gives blocks of one class back; `by_program` unless a tick does so with
@@ -34,37 +35,44 @@ pub(crate) fn give(class: usize, blocks: &[AtomicUsize], by_program: bool) {
     }
     let mut finder = Finder::new(class);
     for batch in blocks.chunks(BATCH) {
-        let mut places = [const { MaybeUninit::<Place>::uninit() }; BATCH];
-        for (place, block) in places.iter_mut().zip(batch) {
-            place.write(finder.find(block.load(Relaxed)));
+        let mut found = [const { MaybeUninit::<Neighbours>::uninit() }; BATCH];
+        let mut count = 0;
+        let mut last: Option<Neighbours> = None;
+        for block in batch {
+            let (span, index) = finder.find(block.load(Relaxed));
+            let (word, bit) = (index / 64, 1 << (index % 64));
+            last = Some(match last {
+                // The same block twice is a double free: two operations show it.
+                Some(last) if ptr::eq(last.span, span) && last.word == word && last.bits & bit == 0 => {
+                    Neighbours { bits: last.bits | bit, ..last }
+                }
+                other => {
+                    if let Some(done) = other {
+                        found[count].write(done);
+                        count += 1;
+                    }
+                    Neighbours { span, word, bits: bit }
+                }
+            });
         }
-        // SAFETY: just written, as many as the batch has blocks.
-        let places = unsafe { slice::from_raw_parts(places.as_ptr().cast::<Place>(), batch.len()) };
-        give_places(class, places, by_program);
+        if let Some(done) = last {
+            found[count].write(done);
+            count += 1;
+        }
+        // SAFETY: so many were written, at most one for each block.
+        let found = unsafe { slice::from_raw_parts(found.as_ptr().cast::<Neighbours>(), count) };
+        set_bits(class, found, by_program);
     }
 }
 
-/// Sets the bits, those of neighbours in one operation.
-fn give_places(class: usize, places: &[Place], by_program: bool) {
+/// Gives what was found, a word in one operation.
+fn set_bits(class: usize, found: &[Neighbours], by_program: bool) {
     let geometry = &GEOMETRY[class];
-    let mut rest = places;
-    while let Some((first, mut tail)) = rest.split_first() {
-        let word = first.block / 64;
-        let mut bits = 1u64 << (first.block % 64);
-        while let Some((next, after)) = tail.split_first()
-            && ptr::eq(next.span, first.span)
-            && next.block / 64 == word
-            // The same block twice is a double free: two operations show it.
-            && bits >> (next.block % 64) & 1 == 0
-        {
-            bits |= 1 << (next.block % 64);
-            tail = after;
+    for (index, &Neighbours { span, word, bits }) in found.iter().enumerate() {
+        span.give(geometry, word, bits, by_program);
+        if found.get(index + 1).is_none_or(|next| !ptr::eq(next.span, span)) {
+            central::after_give(class, span);
         }
-        first.span.give(geometry, word, bits, by_program);
-        if tail.first().is_none_or(|next| !ptr::eq(next.span, first.span)) {
-            central::after_give(class, first.span);
-        }
-        rest = tail;
     }
 }
 
@@ -82,9 +90,10 @@ impl Finder {
         Self { class, geometry: GEOMETRY[class], segment: None, span: None, base: 0 }
     }
 
-    /// Where a block's bit is; the end of the process if there is none.
+    /// The span of a block and its number there; the end of the process if
+    /// there is none.
     #[inline(always)]
-    fn find(&mut self, block: usize) -> Place {
+    fn find(&mut self, block: usize) -> (&'static Span, usize) {
         let mut offset = block.wrapping_sub(self.base);
         let span = match self.span {
             Some(span) if offset < self.geometry.slices as usize * SLICE => span,
@@ -98,7 +107,7 @@ impl Finder {
         if index * self.geometry.size as usize != offset || index >= self.geometry.blocks as usize {
             die("free of an address inside a block", block);
         }
-        Place { span, block: index }
+        (span, index)
     }
 
     /// The span of the block's address.
