@@ -100,6 +100,7 @@ fn large_blocks_go_too() {
         }
         ticks(3);
         let left = resident().saturating_sub(start);
+        println!("{} KiB above the start", left >> 10);
         assert!(left < 8 * MIB, "{left} {}", neap::stats());
     });
 }

@@ -22,6 +22,11 @@ pub fn child(test: &str, environment: &[(&str, &str)], body: impl FnOnce()) -> O
 pub fn child_succeeds(test: &str, environment: &[(&str, &str)], body: impl FnOnce()) {
     if let Some(output) = child(test, environment, body) {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        // What the child found, for `--nocapture`.
+        text(&output.stdout)
+            .lines()
+            .filter(|line| line.contains("above the start"))
+            .for_each(|line| println!("{line}"));
         assert!(
             output.status.success(),
             "{}\n{}\n{}",
