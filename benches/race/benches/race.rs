@@ -1,0 +1,245 @@
+//! Runs the contestants in turn and draws up the table.
+//!
+//! `cargo bench -p race -- --help`
+
+use clap::{Parser, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use race::{Report, workloads};
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::Command;
+use tabled::builder::Builder;
+use tabled::settings::Style;
+
+const NEAP: &str = "neap";
+const ALL: &[&str] = &[NEAP, "system", "mimalloc", "jemalloc", "snmalloc", "rpmalloc", "rusty_alloc"];
+
+/// The race.
+#[derive(Parser)]
+struct Options {
+    /// Only workloads whose name matches this regular expression.
+    #[arg(long, default_value = "")]
+    workloads: regex::Regex,
+    /// Only these allocators.
+    #[arg(long, value_delimiter = ',', default_values = ALL)]
+    allocators: Vec<String>,
+    /// Rounds of all contestants in turn.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Share of the full work; 0.01 is a smoke test.
+    #[arg(long, default_value_t = 1.0)]
+    scale: f64,
+    /// Seconds from the work's end to the reading of settled memory; in the first round only.
+    #[arg(long, default_value_t = 2.0)]
+    settle: f64,
+    /// How the contestants are built.
+    #[arg(long, value_enum, default_value = "lto")]
+    build: Build,
+    /// Where the table and the plot go.
+    #[arg(long, default_value = "target/race")]
+    out: PathBuf,
+    /// Given by cargo.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Build {
+    /// Fat LTO, one codegen unit.
+    Lto,
+    /// Plain `--release`.
+    Release,
+}
+
+/// Reports by workload and allocator.
+type Reports = BTreeMap<(usize, usize), Vec<Report>>;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let options = Options::parse();
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
+    std::env::set_current_dir(&root)?;
+    let binaries = contestants(options.build)?;
+    let chosen: Vec<usize> = (0..workloads::ALL.len())
+        .filter(|&index| options.workloads.is_match(workloads::ALL[index].name))
+        .collect();
+    let bar = ProgressBar::new((chosen.len() * options.allocators.len() * options.rounds) as u64);
+    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} {elapsed} of {eta}  {msg}")?);
+    let mut reports = Reports::new();
+    for round in 0..options.rounds {
+        let settle = (round == 0).then(|| options.settle.to_string());
+        for &workload in &chosen {
+            for (allocator, name) in options.allocators.iter().enumerate() {
+                let title = workloads::ALL[workload].name;
+                bar.set_message(format!("{title} on {name}"));
+                let mut command = Command::new(binaries.join(format!("race_{name}")));
+                let output = command.args([title, &options.scale.to_string()]).args(&settle).output()?;
+                if !output.status.success() {
+                    return Err(format!(
+                        "{title} on {name}: {} {}",
+                        output.status,
+                        String::from_utf8_lossy(&output.stderr)
+                    )
+                    .into());
+                }
+                reports
+                    .entry((workload, allocator))
+                    .or_default()
+                    .push(serde_json::from_slice(&output.stdout)?);
+                bar.inc(1);
+            }
+        }
+    }
+    bar.finish_and_clear();
+    let names: Vec<&str> = options.allocators.iter().map(String::as_str).collect();
+    let text = tables(&reports, &chosen, &names);
+    println!("{text}");
+    std::fs::create_dir_all(&options.out)?;
+    std::fs::write(options.out.join("race.md"), &text)?;
+    println!("table: {}", options.out.join("race.md").display());
+    plot::draw(&options.out, &reports, &chosen, &names)?;
+    Ok(())
+}
+
+/// Where the contestants are. Cargo has built them with fat LTO, as it built
+/// this programme; a plain release build is made here.
+fn contestants(build: Build) -> Result<PathBuf, Box<dyn Error>> {
+    let with_lto = PathBuf::from(env!("CARGO_BIN_EXE_race_neap"));
+    match build {
+        Build::Lto => Ok(with_lto.parent().expect("a binary lies in a folder").to_owned()),
+        Build::Release => {
+            let dir = PathBuf::from("target/race");
+            let mut cargo = Command::new(env!("CARGO"));
+            cargo.args(["build", "--release", "-p", "race", "--bins", "--target-dir"]);
+            if !cargo.arg(&dir).status()?.success() {
+                return Err("the contestants do not build".into());
+            }
+            Ok(dir.join("release"))
+        }
+    }
+}
+
+fn median(reports: &Reports, key: (usize, usize), figure: fn(&Report) -> f64) -> f64 {
+    let figures = reports.get(&key).into_iter().flatten().map(figure);
+    let mut figures: Vec<f64> = figures.filter(|figure| !figure.is_nan()).collect();
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn geometric_mean(figures: impl Iterator<Item = f64>) -> f64 {
+    let logs: Vec<f64> = figures.map(f64::ln).collect();
+    (logs.iter().sum::<f64>() / logs.len() as f64).exp()
+}
+
+fn tables(reports: &Reports, chosen: &[usize], names: &[&str]) -> String {
+    let time = table(reports, chosen, names, |report| report.seconds * 1000.0);
+    let peak = table(reports, chosen, names, |report| report.peak);
+    let settled = table(reports, chosen, names, |report| report.settled.unwrap_or(f64::NAN));
+    format!(
+        "Time, ms (medians)\n\n{time}\n\nPeak resident memory, MiB\n\n{peak}\n\nResident some time after the work, MiB\n\n{settled}\n"
+    )
+}
+
+/// A row for each workload, with Neap's ratio to the best peer; then geometric
+/// means of Neap's ratio to each.
+fn table(reports: &Reports, chosen: &[usize], names: &[&str], figure: fn(&Report) -> f64) -> String {
+    let neap = names.iter().position(|name| *name == NEAP);
+    let mut builder = Builder::new();
+    let header = ["workload"].into_iter().chain(names.iter().copied()).chain(["Neap / best peer"]);
+    builder.push_record(header.map(str::to_owned));
+    let mut to_best = Vec::new();
+    let mut ratios: Vec<Vec<f64>> = vec![Vec::new(); names.len()];
+    for &workload in chosen {
+        let figures: Vec<f64> =
+            (0..names.len()).map(|index| median(reports, (workload, index), figure)).collect();
+        let best =
+            figures.iter().enumerate().filter(|(index, _)| Some(*index) != neap).map(|(_, figure)| *figure);
+        let best = best.fold(f64::INFINITY, f64::min);
+        let own = neap.map_or(f64::NAN, |neap| figures[neap]);
+        to_best.push(own / best);
+        figures.iter().zip(&mut ratios).for_each(|(figure, ratios)| ratios.push(own / figure));
+        let mut record = vec![workloads::ALL[workload].name.to_owned()];
+        record.extend(figures.iter().map(|figure| format!("{figure:.1}")));
+        record.push(format!("{:.2}", own / best));
+        builder.push_record(record);
+    }
+    let mut record = vec!["Neap / each, geometric mean".to_owned()];
+    record.extend(ratios.into_iter().map(|ratios| format!("{:.2}", geometric_mean(ratios.into_iter()))));
+    record.push(format!("{:.2}", geometric_mean(to_best.into_iter())));
+    builder.push_record(record);
+    builder.build().with(Style::markdown()).to_string()
+}
+
+/// Times as bars of the ratio to Neap's.
+mod plot {
+    use super::{NEAP, Reports, median, workloads};
+    use plotters::coord::Shift;
+    use plotters::prelude::*;
+    use plotters::style::{FontStyle, register_font};
+    use std::error::Error;
+    use std::path::Path;
+
+    pub fn draw(
+        dir: &Path,
+        reports: &Reports,
+        chosen: &[usize],
+        names: &[&str],
+    ) -> Result<(), Box<dyn Error>> {
+        let font = epaint_default_fonts::UBUNTU_LIGHT;
+        register_font("sans-serif", FontStyle::Normal, font).map_err(|_| "the font is not one")?;
+        let size = (1100, 60 + 26 * chosen.len() as u32);
+        let (svg, png) = (dir.join("race.svg"), dir.join("race.png"));
+        panel(SVGBackend::new(&svg, size).into_drawing_area(), reports, chosen, names)?;
+        panel(BitMapBackend::new(&png, size).into_drawing_area(), reports, chosen, names)?;
+        println!("plot: {}\nplot: {}", svg.display(), png.display());
+        Ok(())
+    }
+
+    fn panel<B: DrawingBackend>(
+        area: DrawingArea<B, Shift>,
+        reports: &Reports,
+        chosen: &[usize],
+        names: &[&str],
+    ) -> Result<(), Box<dyn Error>>
+    where
+        B::ErrorType: 'static,
+    {
+        area.fill(&WHITE)?;
+        let Some(neap) = names.iter().position(|name| *name == NEAP) else { return Ok(()) };
+        let label = |row: &f64| {
+            let index = chosen.len() as f64 - row;
+            chosen
+                .get(index as usize)
+                .map_or(String::new(), |&workload| workloads::ALL[workload].name.to_owned())
+        };
+        let mut chart = ChartBuilder::on(&area)
+            .caption("time, as a multiple of Neap's (cut at 4)", ("sans-serif", 20))
+            .margin(10)
+            .x_label_area_size(24)
+            .y_label_area_size(130)
+            .build_cartesian_2d(0.0..4.0, 0.0..chosen.len() as f64)?;
+        chart
+            .configure_mesh()
+            .disable_y_mesh()
+            .y_labels(chosen.len() + 1)
+            .y_label_formatter(&label)
+            .label_style(("sans-serif", 13))
+            .draw()?;
+        for (index, name) in names.iter().enumerate() {
+            let color = Palette99::pick(index).to_rgba();
+            let points = chosen.iter().enumerate().map(|(row, &workload)| {
+                let time = |allocator: usize| median(reports, (workload, allocator), |report| report.seconds);
+                let ratio = (time(index) / time(neap)).min(3.98);
+                Circle::new((ratio, chosen.len() as f64 - row as f64 - 0.5), 5, color.filled())
+            });
+            chart.draw_series(points)?.label(*name).legend(move |at| Circle::new(at, 5, color.filled()));
+        }
+        chart
+            .configure_series_labels()
+            .label_font(("sans-serif", 13))
+            .background_style(WHITE.mix(0.8))
+            .draw()?;
+        area.present()?;
+        Ok(())
+    }
+}
