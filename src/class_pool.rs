@@ -1,6 +1,7 @@
 //! One class of one thread: its magazine (the local tier), its victim tier and
 //! the span it refills from. Behind the lock of the thread's heap.
 
+use crate::alone::alone;
 use crate::central;
 use crate::give::give;
 use crate::magazine::{self, Magazine, Operation};
@@ -12,6 +13,9 @@ use crate::victims::Victims;
 /// Blocks that the first refill of an epoch takes from the victim tier; each
 /// next takes twice as many. Few, so that what is not needed stays and goes.
 const FIRST_RESCUE: u16 = 4;
+
+/// Frees that a thread without a magazine for the class passes on.
+const FOREIGN_FREES: u8 = 4;
 
 /// One class of one thread.
 pub(crate) struct ClassPool {
@@ -95,6 +99,15 @@ impl ClassPool {
         Some(magazine.slot(count + 1).load(Relaxed))
     }
 
+    /// Whether a block freed now is one of the first few of a class of which
+    /// the thread has allocated none. A thread that goes on freeing them gets a
+    /// magazine all the same.
+    pub(crate) fn is_foreign(&mut self) -> bool {
+        let foreign = self.magazine.is_none() && self.pressure < FOREIGN_FREES;
+        self.pressure += foreign as u8;
+        foreign
+    }
+
     pub(crate) fn push(&mut self, top: &AtomicUsize, block: usize) -> bool {
         let Some(magazine) = &self.magazine else { return false };
         let count = magazine.count(top.load(Relaxed));
@@ -110,9 +123,10 @@ impl ClassPool {
     pub(crate) fn rescue(&mut self, top: &AtomicUsize) -> Option<usize> {
         let most = self.rescue as usize;
         self.rescue = self.rescue.saturating_mul(2);
-        match &self.magazine {
+        match &mut self.magazine {
             Some(magazine) => {
-                let count = self.victims.take(magazine.blocks(most.min(magazine.capacity())));
+                let most = most.min(magazine.capacity());
+                let count = self.victims.take(magazine.empty_slots(most));
                 top.store(magazine.top(count), Relaxed);
                 self.pop(top)
             }
@@ -120,20 +134,20 @@ impl ClassPool {
         }
     }
 
-    /// Fills half the empty magazine from spans and pops one; 0 without memory.
-    pub(crate) fn refill_from_spans(&mut self, class: usize, top: &AtomicUsize) -> usize {
+    /// Fills most of the empty magazine from spans and pops one; 0 without memory.
+    pub(crate) fn refill(&mut self, class: usize, top: &AtomicUsize) -> usize {
         let geometry = &GEOMETRY[class];
-        let single = [AtomicUsize::new(0)];
-        let out = match &self.magazine {
-            Some(magazine) => magazine.blocks(magazine.capacity().div_ceil(2)),
-            None => &single,
+        let mut single = [0];
+        let out = match &mut self.magazine {
+            Some(magazine) => magazine.empty_slots(most_of(magazine.capacity())),
+            None => &mut single,
         };
         let mut count = 0;
         // Not all the way: a few blocks of a nearly full span will do.
         while count * 4 < out.len() {
             let Some(span) = self.span.or_else(|| central::attach(class)) else { break };
             self.span = Some(span);
-            let taken = span.take(geometry, &out[count..]);
+            let taken = span.take(geometry, &mut out[count..], alone());
             count += taken;
             if taken == 0 {
                 self.span = None;
@@ -142,21 +156,19 @@ impl ClassPool {
         }
         match &self.magazine {
             Some(magazine) => top.store(magazine.top(count), Relaxed),
-            None => return single[0].load(Relaxed),
+            None => return single[0],
         }
         self.pop(top).unwrap_or(0)
     }
 
-    /// Gives the older half of a full magazine back to its spans.
-    pub(crate) fn spill_half(&mut self, class: usize, top: &AtomicUsize) {
+    /// Gives the older ones of a full magazine back to their spans.
+    pub(crate) fn spill(&mut self, class: usize, top: &AtomicUsize) {
         let count = self.count(top.load(Relaxed));
-        let half = count.div_ceil(2);
-        self.give_lowest(class, half, true);
+        let most = most_of(count);
+        self.give_lowest(class, most, true);
         let Some(magazine) = &self.magazine else { return };
-        for index in half..count {
-            magazine.slot(index + 1 - half).store(magazine.slot(index + 1).load(Relaxed), Relaxed);
-        }
-        top.store(magazine.top(count - half), Relaxed);
+        magazine.drop_lowest(most, count);
+        top.store(magazine.top(count - most), Relaxed);
     }
 
     /// Gives the `count` lowest blocks to their spans; the slots stay as they are.
@@ -192,4 +204,12 @@ impl ClassPool {
         self.magazine = Some(larger);
         true
     }
+}
+
+/// Three quarters of so many blocks, in whole words of a bitmap where that is
+/// possible: far enough from full and from empty that a pool which breathes
+/// stays off the slow path.
+fn most_of(count: usize) -> usize {
+    let most = (count * 3).div_ceil(4);
+    if most < 64 { most } else { most.next_multiple_of(64).min(count) }
 }

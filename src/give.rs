@@ -1,5 +1,6 @@
 //! Blocks on their way home: from a pool back to the bitmaps of their spans.
 
+use crate::alone::alone;
 use crate::central;
 use crate::misuse::die;
 use crate::run;
@@ -7,7 +8,6 @@ use crate::segment::Segment;
 use crate::size_class::{GEOMETRY, Geometry, SLICE, SPAN_CLASSES, block_size};
 use crate::span::{Kind, Span};
 use core::mem::MaybeUninit;
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use core::{ptr, slice};
 
 /// Blocks looked up before any is given: the look-ups are independent of each
@@ -25,11 +25,12 @@ struct Neighbours {
 /// Gives blocks of one class back; `by_program` unless a tick does so with
 /// blocks that nobody has used for an epoch.
 ///
-/// Ends the process for an address that is no block in use of this class.
-pub(crate) fn give(class: usize, blocks: &[AtomicUsize], by_program: bool) {
+/// The caller holds a heap's lock or has gone through `registry::enter`. Ends
+/// the process for an address that is no block in use of this class.
+pub(crate) fn give(class: usize, blocks: &[usize], by_program: bool) {
     if class >= SPAN_CLASSES {
-        for block in blocks {
-            run::free(block.load(Relaxed), block_size(class), by_program);
+        for &block in blocks {
+            run::free(block, block_size(class), by_program);
         }
         return;
     }
@@ -37,27 +38,13 @@ pub(crate) fn give(class: usize, blocks: &[AtomicUsize], by_program: bool) {
     for batch in blocks.chunks(BATCH) {
         let mut found = [const { MaybeUninit::<Neighbours>::uninit() }; BATCH];
         let mut count = 0;
-        let mut last: Option<Neighbours> = None;
-        for block in batch {
-            let (span, index) = finder.find(block.load(Relaxed));
-            let (word, bit) = (index / 64, 1 << (index % 64));
-            last = Some(match last {
-                // The same block twice is a double free: two operations show it.
-                Some(last) if ptr::eq(last.span, span) && last.word == word && last.bits & bit == 0 => {
-                    Neighbours { bits: last.bits | bit, ..last }
-                }
-                other => {
-                    if let Some(done) = other {
-                        found[count].write(done);
-                        count += 1;
-                    }
-                    Neighbours { span, word, bits: bit }
-                }
-            });
-        }
-        if let Some(done) = last {
-            found[count].write(done);
+        let mut rest = batch;
+        while let Some((first, others)) = rest.split_first() {
+            let (span, index) = finder.find(*first);
+            let (bits, more) = finder.neighbours(index, others);
+            found[count].write(Neighbours { span, word: index / 64, bits });
             count += 1;
+            rest = &others[more..];
         }
         // SAFETY: so many were written, at most one for each block.
         let found = unsafe { slice::from_raw_parts(found.as_ptr().cast::<Neighbours>(), count) };
@@ -67,9 +54,9 @@ pub(crate) fn give(class: usize, blocks: &[AtomicUsize], by_program: bool) {
 
 /// Gives what was found, a word in one operation.
 fn set_bits(class: usize, found: &[Neighbours], by_program: bool) {
-    let geometry = &GEOMETRY[class];
+    let (geometry, alone) = (&GEOMETRY[class], alone());
     for (index, &Neighbours { span, word, bits }) in found.iter().enumerate() {
-        span.give(geometry, word, bits, by_program);
+        span.give(geometry, word, bits, by_program, alone);
         if found.get(index + 1).is_none_or(|next| !ptr::eq(next.span, span)) {
             central::after_give(class, span);
         }
@@ -110,6 +97,31 @@ impl Finder {
         (span, index)
     }
 
+    /// The bits of block `index` and of those blocks after it that share its
+    /// word, and how many these are. The same block twice is a double free,
+    /// which two operations on the word will show.
+    #[inline(always)]
+    fn neighbours(&self, index: usize, others: &[usize]) -> (u64, usize) {
+        let Geometry { size, blocks, .. } = self.geometry;
+        let (size, word) = (size as usize, index / 64);
+        let start = self.base + word * 64 * size;
+        let room = (blocks as usize - word * 64).min(64);
+        let (mut bits, mut count) = in_a_row(index % 64, room, start, size, others);
+        for block in &others[count..] {
+            let offset = block.wrapping_sub(start);
+            if offset >= room * size {
+                break;
+            }
+            let index = self.geometry.block_at(offset);
+            if index * size != offset || bits >> index & 1 == 1 {
+                break;
+            }
+            bits |= 1 << index;
+            count += 1;
+        }
+        (bits, count)
+    }
+
     /// The span of the block's address.
     #[inline]
     fn locate(&mut self, block: usize) -> &'static Span {
@@ -129,6 +141,45 @@ impl Finder {
         self.base = segment.base + head * SLICE;
         self.span.insert(span)
     }
+}
+
+/// Most blocks are freed in the order of their addresses, up or down. Then the
+/// next is known without a division: gives the bits of block `index` of a word
+/// and of those that follow it so, and how many follow.
+#[inline(always)]
+fn in_a_row(index: usize, room: usize, start: usize, size: usize, others: &[usize]) -> (u64, usize) {
+    let block = start + index * size;
+    let next = others.first().copied().unwrap_or(0);
+    if next == block + size {
+        let up = follow(block, size, &others[..others.len().min(room - 1 - index)]);
+        (u64::MAX >> (63 - up) << index, up)
+    } else if next == block - size {
+        let down = follow(block, size.wrapping_neg(), &others[..others.len().min(index)]);
+        (u64::MAX >> (63 - down) << (index - down), down)
+    } else {
+        (1 << index, 0)
+    }
+}
+
+/// How many blocks follow `block` by `step` each. Eight at a time at first,
+/// without a branch for each.
+#[inline(always)]
+fn follow(block: usize, step: usize, others: &[usize]) -> usize {
+    let mut expected = block;
+    let mut next = || {
+        expected = expected.wrapping_add(step);
+        expected
+    };
+    let eights = others.as_chunks::<8>().0;
+    let eights =
+        eights.iter().take_while(|eight| eight.iter().fold(0, |sum, other| sum | (other ^ next())) == 0);
+    let count = eights.count() * 8;
+    let mut expected = block.wrapping_add(step.wrapping_mul(count));
+    let rest = others[count..].iter().take_while(|&&other| {
+        expected = expected.wrapping_add(step);
+        other == expected
+    });
+    count + rest.count()
 }
 
 /// Says what is wrong with a block that its class's span does not know.

@@ -33,6 +33,7 @@
 //! heap and at the books of each 64 KiB in use, in small steps when it is done
 //! from an allocation.
 
+mod alone;
 mod central;
 mod class_pool;
 mod epoch;

@@ -94,11 +94,31 @@ impl Magazine {
         unsafe { self.slots.add(index).as_ref() }
     }
 
-    /// The slots of the lowest `count` blocks.
-    pub(crate) fn blocks(&self, count: usize) -> &[AtomicUsize] {
+    /// The lowest `count` blocks, which nobody disturbs: the caller is the
+    /// owner, or the ticker that closed the magazine above them.
+    pub(crate) fn blocks(&self, count: usize) -> &[usize] {
         debug_assert!(count <= self.capacity());
-        // SAFETY: slots 1 to `capacity` lie in the piece.
-        unsafe { core::slice::from_raw_parts(self.slots.add(1).as_ptr(), count) }
+        // SAFETY: slots 1 to `capacity` lie in the piece; see above.
+        unsafe { core::slice::from_raw_parts(self.slots.add(1).cast().as_ptr(), count) }
+    }
+
+    /// The lowest `count` slots, to be filled by the owner while it is empty.
+    pub(crate) fn empty_slots(&mut self, count: usize) -> &mut [usize] {
+        debug_assert!(count <= self.capacity());
+        // SAFETY: slots 1 to `capacity` lie in the piece, and behind the heap's
+        // lock nobody else looks at them.
+        unsafe { core::slice::from_raw_parts_mut(self.slots.add(1).cast().as_ptr(), count) }
+    }
+
+    /// Moves the blocks above the lowest `dropped` of `count` down to their place.
+    pub(crate) fn drop_lowest(&self, dropped: usize, count: usize) {
+        debug_assert!(dropped <= count && count <= self.capacity());
+        // SAFETY: within the piece; nobody else looks at slots while the
+        // owner is here, behind its heap's lock.
+        unsafe {
+            let first = self.slots.add(1);
+            first.copy_from(first.add(dropped), count - dropped);
+        }
     }
 
     /// The `top` that stands for `count` blocks.

@@ -2,6 +2,7 @@
 //! first allocation and leave by a pthread key's destructor. Heaps are never
 //! unmapped; those without a thread serve the next one.
 
+use crate::alone;
 use crate::local::{Local, Phase, local};
 use crate::metadata;
 use crate::os::Lock;
@@ -28,6 +29,9 @@ struct Joining {
     /// Members without a thread.
     idle: usize,
 }
+
+/// Another thread than the first has entered; set behind the lock.
+static ENTERED: AtomicBool = AtomicBool::new(false);
 
 /// Threads that have a heap.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
@@ -57,9 +61,36 @@ pub(crate) fn current() -> Option<&'static Member> {
     match local.phase() {
         // SAFETY: an alive thread's heap is set, and never unmapped.
         Phase::Alive => unsafe { local.heap().cast::<Member>().as_ref() },
-        Phase::Unborn => join(local),
-        Phase::Apart => None,
+        Phase::Unborn => join(local).or_else(without_heap),
+        Phase::Apart => without_heap(),
     }
+}
+
+fn without_heap() -> Option<&'static Member> {
+    enter();
+    None
+}
+
+/// Before this thread changes spans otherwise than behind its own heap's lock:
+/// from here on, the first thread is not alone any more.
+#[inline]
+pub(crate) fn enter() {
+    let heap = local().heap();
+    let first = !heap.is_null() && ptr::eq(heap, FIRST.load(Relaxed).cast());
+    if !first && !ENTERED.load(Relaxed) {
+        end_alone(&JOINING.lock());
+    }
+}
+
+/// Takes the lock behind which the first thread works alone, if it does.
+#[cold]
+fn end_alone(_joining: &Joining) {
+    for member in all() {
+        let _heap = member.heap.lock();
+        alone::end();
+    }
+    alone::end();
+    ENTERED.store(true, Relaxed);
 }
 
 pub(crate) fn threads() -> usize {
@@ -92,6 +123,11 @@ fn claim() -> Option<(&'static Member, libc::pthread_key_t)> {
     let mut joining = JOINING.lock();
     let key = joining.key()?;
     let idle = joining.idle > 0;
+    if first().is_none() && !ENTERED.load(Relaxed) {
+        alone::begin();
+    } else {
+        end_alone(&joining);
+    }
     let found = if idle { all().find(|member| !member.used.load(Relaxed)) } else { None };
     let member = match found {
         Some(member) => {

@@ -8,6 +8,8 @@
 pub(crate) const SLICE: usize = 64 << 10;
 /// What the processor maps and the kernel takes back.
 pub(crate) const PAGE: usize = 4 << 10;
+/// What processors hand each other: writes to two blocks within clash.
+pub(crate) const CACHE_LINE: usize = 64;
 
 /// How many classes are pooled by threads.
 pub(crate) const CLASSES: usize = 56;

@@ -5,8 +5,8 @@ use crate::settings::{self, Settings};
 use crate::size_class::{POOLED_MAX, RUN_MAX, block_size};
 use crate::thread_heap::{self, Heap};
 use crate::{fork, give, huge, registry, run, ticker, tide};
+use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::Relaxed;
-use core::sync::atomic::{AtomicBool, AtomicUsize};
 
 /// Slow paths between two looks at the clock.
 const POLL_EVERY: u64 = 8;
@@ -27,7 +27,7 @@ pub(crate) fn refill(settings: &Settings, class: usize, zeroed: bool) -> *mut u8
 pub(crate) fn spill(settings: &Settings, class: usize, block: usize) {
     start(settings);
     if with_heap(|heap| heap.spill(class, block)).is_none() {
-        give::give(class, &[AtomicUsize::new(block)], true);
+        give::give(class, &[block], true);
     }
 }
 

@@ -188,7 +188,7 @@ impl Span {
     /// hands out neighbours in order. It may take fewer than there are.
     ///
     /// Only for whoever has the span attached.
-    pub(crate) fn take(&self, geometry: &Geometry, out: &[AtomicUsize]) -> usize {
+    pub(crate) fn take(&self, geometry: &Geometry, out: &mut [usize], alone: bool) -> usize {
         let words = geometry.words as usize;
         let start = self.cursor.load(Relaxed) as usize;
         let mut found = [(0, 0u64); WORDS_AT_ONCE];
@@ -197,7 +197,7 @@ impl Span {
             if count == out.len() || words_found == WORDS_AT_ONCE {
                 break;
             }
-            let taken = self.take_word(geometry, at, out.len() - count);
+            let taken = self.take_word(geometry, at, out.len() - count, alone);
             if taken != 0 {
                 self.cursor.store(at as u16, Relaxed);
                 self.touch(geometry, at, taken);
@@ -208,17 +208,25 @@ impl Span {
         }
         let mut written = 0;
         for &(at, taken) in found[..words_found].iter().rev() {
-            written += self.write_blocks(geometry, at, taken, &out[written..]);
+            written += self.write_blocks(geometry, at, taken, &mut out[written..]);
         }
         count
     }
 
     /// Up to `most` bits of one word.
-    fn take_word(&self, geometry: &Geometry, at: usize, most: usize) -> u64 {
+    fn take_word(&self, geometry: &Geometry, at: usize, most: usize, alone: bool) -> u64 {
         let word = &self.bitmap[at];
         let seen = word.load(Relaxed);
         if seen == 0 {
             return 0;
+        }
+        if alone {
+            let taken = if seen.count_ones() as usize <= most { seen } else { lowest_bits(seen, most) };
+            word.store(seen & !taken, Relaxed);
+            if seen == geometry.full_word(at) {
+                self.full_words.store(self.full_words.load(Relaxed) - 1, Relaxed);
+            }
+            return taken;
         }
         // Acquire pairs with the release of whoever gave the blocks back.
         let (before, taken) = if seen.count_ones() as usize <= most {
@@ -240,18 +248,18 @@ impl Span {
         taken
     }
 
-    fn write_blocks(&self, geometry: &Geometry, at: usize, mut taken: u64, out: &[AtomicUsize]) -> usize {
+    fn write_blocks(&self, geometry: &Geometry, at: usize, mut taken: u64, out: &mut [usize]) -> usize {
         let size = geometry.size as usize;
         let base = self.base() + at * 64 * size;
         let count = taken.count_ones() as usize;
         if taken == u64::MAX {
             // A whole word: no bit to search for, one long store loop.
-            for (index, slot) in out[..64].iter().enumerate() {
-                slot.store(base + (63 - index) * size, Relaxed);
+            for (index, slot) in out[..64].iter_mut().enumerate() {
+                *slot = base + (63 - index) * size;
             }
         } else {
-            for slot in out[..count].iter().rev() {
-                slot.store(base + taken.trailing_zeros() as usize * size, Relaxed);
+            for slot in out[..count].iter_mut().rev() {
+                *slot = base + taken.trailing_zeros() as usize * size;
                 taken &= taken - 1;
             }
         }
@@ -275,21 +283,37 @@ impl Span {
 
     /// Sets the bits of blocks that come back; a bit already set is a double free.
     #[inline]
-    pub(crate) fn give(&self, geometry: &Geometry, at: usize, blocks: u64, by_program: bool) {
+    pub(crate) fn give(&self, geometry: &Geometry, at: usize, blocks: u64, by_program: bool, alone: bool) {
         if by_program {
             self.touch(geometry, at, blocks);
+        }
+        let full = geometry.full_word(at);
+        if alone {
+            let before = self.bitmap[at].load(Relaxed);
+            self.bitmap[at].store(before | blocks, Relaxed);
+            self.refuse_twice(geometry, at, before & blocks);
+            if before | blocks == full {
+                self.full_words.store(self.full_words.load(Relaxed) + 1, Relaxed);
+            }
+            return;
         }
         // Adding sets the bits, in one instruction that also tells the old
         // ones, unless one was set already; then the process ends here.
         // Release hands the blocks' content on; acquire pairs with `mark_full`,
         // since `central::after_give` loads the state next.
         let before = self.bitmap[at].fetch_add(blocks, AcqRel);
-        if before & blocks != 0 {
-            let block = at * 64 + (before & blocks).trailing_zeros() as usize;
-            die("double free", self.base() + block * geometry.size as usize);
-        }
-        if before | blocks == geometry.full_word(at) {
+        self.refuse_twice(geometry, at, before & blocks);
+        if before | blocks == full {
             self.full_words.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Ends the process if blocks that came back were free already.
+    #[inline]
+    fn refuse_twice(&self, geometry: &Geometry, at: usize, twice: u64) {
+        if twice != 0 {
+            let block = at * 64 + twice.trailing_zeros() as usize;
+            die("double free", self.base() + block * geometry.size as usize);
         }
     }
 

@@ -14,7 +14,7 @@ use crate::magazine::{self, Operation};
 use crate::os;
 use crate::run;
 use crate::settings;
-use crate::size_class::{CLASSES, GEOMETRY, SPAN_CLASSES, block_size};
+use crate::size_class::{CACHE_LINE, CLASSES, GEOMETRY, SPAN_CLASSES, block_size};
 use crate::sync::{AtomicUsize, Ordering::Relaxed};
 use core::ptr;
 
@@ -118,17 +118,25 @@ impl Heap {
         let Some(local) = self.local else { return ptr::null_mut() };
         let top = &local.tops[class];
         self.grow_if_pressed(class, top);
-        self.pools[class].refill_from_spans(class, top) as *mut u8
+        self.pools[class].refill(class, top) as *mut u8
     }
 
     /// Takes a block from the owner, whose push found the magazine full or closed.
+    ///
+    /// A block that another thread allocated may share its cache line with
+    /// blocks still in use there. Those likely to be such, a class's first in
+    /// this thread and its first after a tick, go home instead of being reused.
     pub(crate) fn spill(&mut self, class: usize, block: usize) {
         self.spills += 1;
         self.age_if_unaged();
-        let Some(local) = self.local else { return give(class, &[AtomicUsize::new(block)], true) };
+        let Some(local) = self.local else { return give(class, &[block], true) };
         let top = &local.tops[class];
-        self.reopen(class, top, Operation::Push);
-        if self.pools[class].push(top, block) {
+        let reopened = self.reopen(class, top, Operation::Push);
+        let pool = &mut self.pools[class];
+        if block_size(class) < CACHE_LINE && (reopened || pool.is_foreign()) {
+            return give(class, &[block], true);
+        }
+        if pool.push(top, block) {
             return;
         }
         self.grow_if_pressed(class, top);
@@ -136,18 +144,18 @@ impl Heap {
         if pool.push(top, block) {
             return;
         }
-        pool.spill_half(class, top);
+        pool.spill(class, top);
         if !pool.push(top, block) {
-            give(class, &[AtomicUsize::new(block)], true);
+            give(class, &[block], true);
         }
     }
 
     /// Makes the magazine usable again. What reopens counts towards the
-    /// thread's bytes again; beyond them it starts anew, small.
-    fn reopen(&mut self, class: usize, top: &AtomicUsize, from: Operation) {
+    /// thread's bytes again; beyond them it starts anew, small. True if it was closed.
+    fn reopen(&mut self, class: usize, top: &AtomicUsize, from: Operation) -> bool {
         let pool = &mut self.pools[class];
         if !pool.settle(top, from) {
-            return;
+            return false;
         }
         self.capacity += pool.capacity() * block_size(class);
         if self.capacity > settings::thread_pool_bytes() {
@@ -156,6 +164,7 @@ impl Heap {
             pool.give_lowest(class, count, true);
             pool.discard_magazine(top);
         }
+        true
     }
 
     fn grow_if_pressed(&mut self, class: usize, top: &AtomicUsize) {
@@ -231,15 +240,15 @@ pub(crate) fn alloc_apart(class: usize) -> *mut u8 {
     if class >= SPAN_CLASSES {
         return alloc_run(class, false);
     }
-    let out = [AtomicUsize::new(0)];
+    let mut out = [0];
     while let Some(span) = central::attach(class) {
-        let taken = span.take(&GEOMETRY[class], &out);
+        let taken = span.take(&GEOMETRY[class], &mut out, false);
         central::detach(class, span);
         if taken == 1 {
             break;
         }
     }
-    out[0].load(Relaxed) as *mut u8
+    out[0] as *mut u8
 }
 
 /// Whether a ticker can take another thread's magazines.

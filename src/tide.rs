@@ -45,6 +45,7 @@ static PAGES_RETURNED: AtomicU64 = AtomicU64::new(0);
 
 /// From slow paths, holding no lock: a step of the tick, if one is due.
 pub(crate) fn poll() {
+    registry::enter();
     if let Some(mut tide) = TIDE.try_lock() {
         if matches!(tide.phase, Phase::Idle) && tide.is_due() {
             tide.begin(true);
@@ -55,6 +56,7 @@ pub(crate) fn poll() {
 
 /// One whole tick, after the rest of one that is under way.
 pub(crate) fn tick() {
+    registry::enter();
     let mut tide = TIDE.lock();
     tide.finish();
     tide.begin(true);
@@ -63,6 +65,7 @@ pub(crate) fn tick() {
 
 /// Everything free goes back now, whenever it was used last.
 pub(crate) fn purge() {
+    registry::enter();
     let mut tide = TIDE.lock();
     tide.finish();
     // Twice, so that the local tiers go home too.

@@ -1,14 +1,12 @@
 //! The victim tier: blocks that were local at the last tick.
 
-use crate::magazine::SLOT;
 use crate::metadata;
-use crate::sync::{AtomicUsize, Ordering::Relaxed};
 use core::ptr::NonNull;
 use core::slice;
 
 /// One class's victims, in a piece of their own.
 pub(crate) struct Victims {
-    blocks: Option<NonNull<AtomicUsize>>,
+    blocks: Option<NonNull<usize>>,
     pub(crate) count: usize,
     room: usize,
 }
@@ -20,7 +18,7 @@ impl Victims {
         Self { blocks: None, count: 0, room: 0 }
     }
 
-    pub(crate) fn blocks(&self) -> &[AtomicUsize] {
+    pub(crate) fn blocks(&self) -> &[usize] {
         match self.blocks {
             // SAFETY: the piece holds `count` blocks.
             Some(blocks) => unsafe { slice::from_raw_parts(blocks.as_ptr(), self.count) },
@@ -29,36 +27,32 @@ impl Victims {
     }
 
     /// Copies blocks in; the tier is empty. False without memory.
-    pub(crate) fn fill(&mut self, blocks: &[AtomicUsize]) -> bool {
-        let Some(piece) = metadata::take(blocks.len() * SLOT) else { return false };
-        let piece = piece.cast::<AtomicUsize>();
-        for (index, block) in blocks.iter().enumerate() {
-            // SAFETY: the piece has as many words.
-            unsafe { piece.add(index).write(AtomicUsize::new(block.load(Relaxed))) };
-        }
+    pub(crate) fn fill(&mut self, blocks: &[usize]) -> bool {
+        let Some(piece) = metadata::take(size_of_val(blocks)) else { return false };
+        let piece = piece.cast::<usize>();
+        // SAFETY: the piece, ours alone, has as many words.
+        unsafe { piece.copy_from_nonoverlapping(NonNull::from(blocks).cast(), blocks.len()) };
         *self = Self { blocks: Some(piece), count: blocks.len(), room: blocks.len() };
         true
     }
 
     /// Moves up to `out.len()` blocks out, the last freed first.
-    pub(crate) fn take(&mut self, out: &[AtomicUsize]) -> usize {
+    pub(crate) fn take(&mut self, out: &mut [usize]) -> usize {
         let count = out.len().min(self.count);
-        for (slot, block) in out.iter().zip(&self.blocks()[self.count - count..]) {
-            slot.store(block.load(Relaxed), Relaxed);
-        }
+        out[..count].copy_from_slice(&self.blocks()[self.count - count..]);
         self.count -= count;
         count
     }
 
     pub(crate) fn take_one(&mut self) -> Option<usize> {
-        let out = [AtomicUsize::new(0)];
-        (self.take(&out) == 1).then(|| out[0].load(Relaxed))
+        let mut out = [0];
+        (self.take(&mut out) == 1).then_some(out[0])
     }
 
     pub(crate) fn discard(&mut self) {
         if let Some(piece) = self.blocks.take() {
             // SAFETY: the piece that `fill` took, of the same size.
-            unsafe { metadata::give(piece.cast(), self.room * SLOT) };
+            unsafe { metadata::give(piece.cast(), self.room * size_of::<usize>()) };
         }
         *self = Self::new();
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 /// Every module, the lowest first; those on one line know nothing of each other.
 const LAYERS: &[&[&str]] = &[
-    &["sync", "misuse", "size_class", "epoch"],
+    &["sync", "misuse", "size_class", "epoch", "alone"],
     &["os"],
     &["metadata", "settings"],
     &["span", "magazine"],

@@ -34,7 +34,7 @@ use loom::sync::Arc;
 use loom::thread;
 use size_class::{GEOMETRY, class_of};
 use span::{Span, state};
-use sync::{AtomicUsize, Ordering};
+use sync::Ordering;
 
 /// Every schedule with at most two preemptions: the full space is too large here.
 fn bounded(model: impl Fn() + Send + Sync + 'static) {
@@ -56,13 +56,13 @@ fn span() -> (usize, Arc<Span>) {
 
 /// Takes up to `count` blocks, as their numbers.
 fn take(span: &Span, class: usize, count: usize) -> Vec<usize> {
-    let out: Vec<AtomicUsize> = (0..count).map(|_| AtomicUsize::new(0)).collect();
-    let taken = span.take(&GEOMETRY[class], &out);
-    out[..taken].iter().map(|slot| (slot.load(Ordering::Relaxed) - BASE) / SIZE).collect()
+    let mut out = vec![0; count];
+    let taken = span.take(&GEOMETRY[class], &mut out, false);
+    out[..taken].iter().map(|slot| (slot - BASE) / SIZE).collect()
 }
 
 fn give(span: &Span, class: usize, block: usize) {
-    span.give(&GEOMETRY[class], 0, 1 << block, true);
+    span.give(&GEOMETRY[class], 0, 1 << block, true, false);
 }
 
 #[test]

@@ -175,7 +175,7 @@ impl Model {
             self.land_all();
         }
         let count = magazine.content_if_closed(&self.top).unwrap_or(0);
-        magazine.blocks(count).iter().map(|slot| slot.load(SeqCst)).collect()
+        (1..=count).map(|index| magazine.slot(index).load(SeqCst)).collect()
     }
 }
 

@@ -63,7 +63,7 @@ impl Span {
             let more = held > 0;
             if more {
                 held -= 1;
-                self.give(geometry, at, mask, false);
+                self.give(geometry, at, mask, false, false);
             }
             more
         });
