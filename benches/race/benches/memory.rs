@@ -60,8 +60,12 @@ fn main() -> Result<(), Box<dyn Error>> {
             for contestant in taking_part(scenario, &options) {
                 bar.set_message(format!("{} on {}", scenario.name, contestant.name));
                 let arguments = [&format!("memory:{}", scenario.name), &options.scale.to_string()];
-                let (figures, said): (BTreeMap<String, f64>, String) =
-                    contestant.run(binaries, &environment, &arguments.map(String::as_str))?;
+                // A peer that dies has no figures; the others go on.
+                let run = contestant.run(binaries, &environment, &arguments.map(String::as_str));
+                let (figures, said): (BTreeMap<String, f64>, String) = match run {
+                    Err(error) if !contestant.is_neap() => (BTreeMap::new(), error.to_string()),
+                    run => run?,
+                };
                 if !said.is_empty() {
                     bar.suspend(|| eprintln!("{} on {}\n{said}", scenario.name, contestant.name));
                 }
@@ -131,7 +135,7 @@ fn judge<'a>(goal: &Goal, own: f64, of: impl Fn(&'a str) -> f64) -> String {
 
 fn shown(figure: f64) -> String {
     match figure.abs() {
-        size if size.is_nan() => String::new(),
+        size if size.is_nan() => "died".to_owned(),
         size if size >= 1000.0 => format!("{figure:.0}"),
         size if size >= 10.0 => format!("{figure:.1}"),
         _ => format!("{figure:.2}"),

@@ -55,6 +55,11 @@ pub fn contestant(name: &str) -> Result<&'static Contestant, String> {
 }
 
 impl Contestant {
+    /// Neap, in whichever way it is told to work.
+    pub fn is_neap(&self) -> bool {
+        self.binary == "race_neap"
+    }
+
     /// Runs it with these arguments; what it printed as JSON, and what it said
     /// on standard error. Its own environment overrides the one given.
     pub fn run<T: DeserializeOwned>(
