@@ -130,7 +130,10 @@ fn judge<'a>(goal: &Goal, own: f64, of: impl Fn(&'a str) -> f64) -> String {
         Goal::AtMostOf(name) => (format!("≤ {name}"), own <= of(name)),
         Goal::AtLeastOf(name, share) => (format!("≥ {share} {name}"), own >= of(name) * share),
     };
-    format!("{text}: {}", if met { "met" } else { "missed" })
+    match own.is_nan() {
+        true => text,
+        false => format!("{text}: {}", if met { "met" } else { "missed" }),
+    }
 }
 
 fn shown(figure: f64) -> String {
