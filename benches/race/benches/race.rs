@@ -3,16 +3,13 @@
 //! `cargo bench -p race -- --help`
 
 use clap::{Parser, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
-use race::{Report, workloads};
+use race::driver::{Contestant, NEAP, contestant, markdown, progress};
+use race::{Report, driver, workloads};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::Command;
-use tabled::builder::Builder;
-use tabled::settings::Style;
 
-const NEAP: &str = "neap";
 const ALL: &[&str] = &[NEAP, "system", "mimalloc", "jemalloc", "snmalloc", "rpmalloc", "rusty_alloc"];
 
 /// The race.
@@ -22,8 +19,8 @@ struct Options {
     #[arg(long, default_value = "")]
     workloads: regex::Regex,
     /// Only these allocators.
-    #[arg(long, value_delimiter = ',', default_values = ALL)]
-    allocators: Vec<String>,
+    #[arg(long, value_delimiter = ',', default_values = ALL, value_parser = contestant)]
+    allocators: Vec<&'static Contestant>,
     /// Rounds of all contestants in turn.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
@@ -63,35 +60,24 @@ fn main() -> Result<(), Box<dyn Error>> {
     let chosen: Vec<usize> = (0..workloads::ALL.len())
         .filter(|&index| options.workloads.is_match(workloads::ALL[index].name))
         .collect();
-    let bar = ProgressBar::new((chosen.len() * options.allocators.len() * options.rounds) as u64);
-    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} {elapsed} of {eta}  {msg}")?);
+    let bar = progress(chosen.len() * options.allocators.len() * options.rounds)?;
     let mut reports = Reports::new();
     for round in 0..options.rounds {
         let settle = (round == 0).then(|| options.settle.to_string());
         for &workload in &chosen {
-            for (allocator, name) in options.allocators.iter().enumerate() {
+            for (allocator, contestant) in options.allocators.iter().enumerate() {
                 let title = workloads::ALL[workload].name;
-                bar.set_message(format!("{title} on {name}"));
-                let mut command = Command::new(binaries.join(format!("race_{name}")));
-                let output = command.args([title, &options.scale.to_string()]).args(&settle).output()?;
-                if !output.status.success() {
-                    return Err(format!(
-                        "{title} on {name}: {} {}",
-                        output.status,
-                        String::from_utf8_lossy(&output.stderr)
-                    )
-                    .into());
-                }
-                reports
-                    .entry((workload, allocator))
-                    .or_default()
-                    .push(serde_json::from_slice(&output.stdout)?);
+                bar.set_message(format!("{title} on {}", contestant.name));
+                let scale = options.scale.to_string();
+                let arguments: Vec<&str> = [title, &scale].into_iter().chain(settle.as_deref()).collect();
+                let (report, _) = contestant.run(&binaries, &[], &arguments)?;
+                reports.entry((workload, allocator)).or_default().push(report);
                 bar.inc(1);
             }
         }
     }
     bar.finish_and_clear();
-    let names: Vec<&str> = options.allocators.iter().map(String::as_str).collect();
+    let names: Vec<&str> = options.allocators.iter().map(|contestant| contestant.name).collect();
     let text = tables(&reports, &chosen, &names);
     println!("{text}");
     std::fs::create_dir_all(&options.out)?;
@@ -120,10 +106,7 @@ fn contestants(build: Build) -> Result<PathBuf, Box<dyn Error>> {
 }
 
 fn median(reports: &Reports, key: (usize, usize), figure: fn(&Report) -> f64) -> f64 {
-    let figures = reports.get(&key).into_iter().flatten().map(figure);
-    let mut figures: Vec<f64> = figures.filter(|figure| !figure.is_nan()).collect();
-    figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+    driver::median(reports.get(&key).into_iter().flatten().map(figure))
 }
 
 fn geometric_mean(figures: impl Iterator<Item = f64>) -> f64 {
@@ -144,9 +127,8 @@ fn tables(reports: &Reports, chosen: &[usize], names: &[&str]) -> String {
 /// means of Neap's ratio to each.
 fn table(reports: &Reports, chosen: &[usize], names: &[&str], figure: fn(&Report) -> f64) -> String {
     let neap = names.iter().position(|name| *name == NEAP);
-    let mut builder = Builder::new();
     let header = ["workload"].into_iter().chain(names.iter().copied()).chain(["Neap / best peer"]);
-    builder.push_record(header.map(str::to_owned));
+    let mut rows = vec![header.map(str::to_owned).collect::<Vec<String>>()];
     let mut to_best = Vec::new();
     let mut ratios: Vec<Vec<f64>> = vec![Vec::new(); names.len()];
     for &workload in chosen {
@@ -161,13 +143,13 @@ fn table(reports: &Reports, chosen: &[usize], names: &[&str], figure: fn(&Report
         let mut record = vec![workloads::ALL[workload].name.to_owned()];
         record.extend(figures.iter().map(|figure| format!("{figure:.1}")));
         record.push(format!("{:.2}", own / best));
-        builder.push_record(record);
+        rows.push(record);
     }
     let mut record = vec!["Neap / each, geometric mean".to_owned()];
     record.extend(ratios.into_iter().map(|ratios| format!("{:.2}", geometric_mean(ratios.into_iter()))));
     record.push(format!("{:.2}", geometric_mean(to_best.into_iter())));
-    builder.push_record(record);
-    builder.build().with(Style::markdown()).to_string()
+    rows.push(record);
+    markdown(rows)
 }
 
 /// Times as bars of the ratio to Neap's.

@@ -1,8 +1,13 @@
-//! What every contestant runs: one workload, timed, in a process of its own.
+//! What every contestant runs, in a process of its own: one workload, timed, or
+//! one scenario of memory; and what the two drivers share.
 
+pub mod driver;
+mod proc;
+pub mod scenarios;
 pub mod workloads;
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -17,29 +22,36 @@ pub struct Report {
     pub settled: Option<f64>,
 }
 
-/// A contestant's `main`: runs the workload its first argument names, at the
-/// scale that its second says (1 is full), waits the seconds of the third, if
-/// there is one, and prints a [`Report`] as JSON.
+/// A contestant's `main`: runs the workload or the scenario (`memory:NAME`) that
+/// its first argument names, at the scale that its second says (1 is full), and
+/// prints what it found as JSON. After a workload it waits the seconds of the
+/// third, if there is one.
 pub fn contest() {
     let mut arguments = std::env::args().skip(1);
     let name = arguments.next().expect("a workload");
     let scale: f64 = arguments.next().and_then(|scale| scale.parse().ok()).unwrap_or(1.0);
+    let found = match name.strip_prefix("memory:") {
+        Some(name) => serde_json::to_string(&scenario(name, scale)),
+        None => serde_json::to_string(&workload(&name, scale, arguments.next())),
+    };
+    println!("{}", found.expect("plain numbers"));
+}
+
+fn workload(name: &str, scale: f64, settle: Option<String>) -> Report {
     let workload = workloads::ALL.iter().find(|workload| workload.name == name).expect("a known workload");
     let work = (workload.prepare)(scale);
     let start = Instant::now();
     black_box(work());
     let seconds = start.elapsed().as_secs_f64();
-    let settled = arguments.next().and_then(|seconds| seconds.parse().ok()).map(|seconds| {
+    let settled = settle.and_then(|seconds| seconds.parse().ok()).map(|seconds| {
         std::thread::sleep(Duration::from_secs_f64(seconds));
-        status("VmRSS:")
+        proc::status("VmRSS:")
     });
-    let report = Report { seconds, peak: status("VmHWM:"), settled };
-    println!("{}", serde_json::to_string(&report).expect("plain numbers"));
+    Report { seconds, peak: proc::status("VmHWM:"), settled }
 }
 
-/// A line of the process's status, in MiB.
-fn status(name: &str) -> f64 {
-    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix(name));
-    line.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<f64>().ok()).unwrap_or(f64::NAN) / 1024.0
+fn scenario(name: &str, scale: f64) -> BTreeMap<&'static str, f64> {
+    let scenario = scenarios::ALL.iter().find(|scenario| scenario.name == name).expect("a known scenario");
+    let found = (scenario.run)(scale);
+    scenario.figures.iter().map(|figure| figure.name).zip(found).collect()
 }

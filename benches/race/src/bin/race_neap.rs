@@ -4,5 +4,6 @@
 static HEAP: neap::Neap = neap::Neap::new();
 
 fn main() {
+    race::scenarios::STATS.get_or_init(|| || neap::stats().to_string());
     race::contest();
 }

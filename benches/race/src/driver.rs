@@ -1,0 +1,98 @@
+//! What the drivers share: who takes part, how one of them is run, and how
+//! figures are drawn up.
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::de::DeserializeOwned;
+use std::error::Error;
+use std::path::Path;
+use std::process::Command;
+use tabled::builder::Builder;
+use tabled::settings::Style;
+
+/// Who the others are compared with.
+pub const NEAP: &str = "neap";
+
+/// An allocator, with what it is told.
+pub struct Contestant {
+    /// As arguments and tables say.
+    pub name: &'static str,
+    binary: &'static str,
+    environment: &'static [(&'static str, &'static str)],
+}
+
+const fn plain(name: &'static str, binary: &'static str) -> Contestant {
+    Contestant { name, binary, environment: &[] }
+}
+
+const CONTESTANTS: &[Contestant] = &[
+    plain(NEAP, "race_neap"),
+    plain("system", "race_system"),
+    plain("mimalloc", "race_mimalloc"),
+    plain("jemalloc", "race_jemalloc"),
+    plain("snmalloc", "race_snmalloc"),
+    plain("rpmalloc", "race_rpmalloc"),
+    plain("rusty_alloc", "race_rusty_alloc"),
+    Contestant {
+        name: "jemalloc-background",
+        binary: "race_jemalloc",
+        environment: &[("_RJEM_MALLOC_CONF", "background_thread:true")],
+    },
+    Contestant { name: "neap-foreground", binary: "race_neap", environment: &[("NEAP_BACKGROUND", "0")] },
+    Contestant {
+        name: "neap-no-ticks",
+        binary: "race_neap",
+        environment: &[("NEAP_TICK_INTERVAL_MS", "3600000")],
+    },
+];
+
+/// The contestant of a name, for an option of the command line.
+pub fn contestant(name: &str) -> Result<&'static Contestant, String> {
+    let found = CONTESTANTS.iter().find(|contestant| contestant.name == name);
+    found.ok_or_else(|| {
+        let names: Vec<&str> = CONTESTANTS.iter().map(|contestant| contestant.name).collect();
+        format!("there is no {name}, but {}", names.join(", "))
+    })
+}
+
+impl Contestant {
+    /// Neap, in whichever way it is told to work.
+    pub fn is_neap(&self) -> bool {
+        self.binary == "race_neap"
+    }
+
+    /// Runs it with these arguments; what it printed as JSON, and what it said
+    /// on standard error. Its own environment overrides the one given.
+    pub fn run<T: DeserializeOwned>(
+        &self,
+        binaries: &Path,
+        environment: &[(&str, &str)],
+        arguments: &[&str],
+    ) -> Result<(T, String), Box<dyn Error>> {
+        let mut command = Command::new(binaries.join(self.binary));
+        command.envs(environment.iter().copied()).envs(self.environment.iter().copied());
+        let output = command.args(arguments).output()?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if !output.status.success() {
+            return Err(format!("{} on {}: {} {said}", arguments.join(" "), self.name, output.status).into());
+        }
+        Ok((serde_json::from_slice(&output.stdout)?, said))
+    }
+}
+
+/// A bar for so many runs.
+pub fn progress(runs: usize) -> Result<ProgressBar, Box<dyn Error>> {
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {elapsed} of {eta}  {msg}")?;
+    Ok(ProgressBar::new(runs as u64).with_style(style))
+}
+
+/// The middle one, without those that are missing; NaN of none.
+pub fn median(figures: impl Iterator<Item = f64>) -> f64 {
+    let mut figures: Vec<f64> = figures.filter(|figure| !figure.is_nan()).collect();
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Rows, the first of them the header, as Markdown.
+pub fn markdown(rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    rows.into_iter().collect::<Builder>().build().with(Style::markdown()).to_string()
+}

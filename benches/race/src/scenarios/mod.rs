@@ -1,0 +1,192 @@
+//! Scenarios of memory: what a process holds on to, and what giving it back costs.
+
+mod latency;
+mod phases;
+mod spike;
+mod steady;
+mod threads;
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+const MIB: f64 = (1 << 20) as f64;
+/// Two of Neap's ticks, and the time they take.
+const TWO_TICKS: Duration = Duration::from_millis(1200);
+
+/// One scenario.
+pub struct Scenario {
+    /// As arguments say.
+    pub name: &'static str,
+    /// The table it belongs to.
+    pub table: &'static str,
+    /// What it finds, in this order.
+    pub figures: &'static [Figure],
+    /// Runs it, at a scale.
+    pub run: fn(f64) -> Vec<f64>,
+    /// Contestants beside the usual ones.
+    pub variants: &'static [&'static str],
+}
+
+/// A row of a table.
+pub struct Figure {
+    /// As tables say.
+    pub name: &'static str,
+    /// What Neap should reach.
+    pub goal: Goal,
+}
+
+/// What Neap should reach.
+pub enum Goal {
+    /// Nothing in particular.
+    None,
+    /// So much, or less.
+    AtMost(f64),
+    /// No more than another contestant has.
+    AtMostOf(&'static str),
+    /// A share of what another contestant has, or more.
+    AtLeastOf(&'static str, f64),
+}
+
+const fn figure(name: &'static str, goal: Goal) -> Figure {
+    Figure { name, goal }
+}
+
+const KEPT: &str = "Resident above the start, MiB";
+const DRIFT: &str = "Resident / live; 100 MiB of blocks replaced by others of drifting sizes";
+const STEADY: &str = "A steady load of 200 MiB";
+const LATENCY: &str = "Single operations over a heap of 500 MiB, ns";
+
+/// All, in the order of the tables.
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        name: "spike",
+        table: KEPT,
+        figures: &[
+            figure("1 GiB of 32..512 bytes freed, 1.2 s later", Goal::AtMost(8.0)),
+            figure("the same, 10 s later", Goal::None),
+        ],
+        run: spike::spike,
+        variants: &[],
+    },
+    Scenario {
+        name: "survivors",
+        table: KEPT,
+        figures: &[figure("the same, 1 block in 100 kept (11 MiB)", Goal::AtMost(190.0))],
+        run: spike::survivors,
+        variants: &[],
+    },
+    Scenario {
+        name: "runs",
+        table: KEPT,
+        figures: &[figure("200 of every 2,000 neighbours kept (31 MiB of 305)", Goal::AtMost(45.0))],
+        run: spike::runs,
+        variants: &[],
+    },
+    Scenario {
+        name: "sleepers-8",
+        table: KEPT,
+        figures: &[figure("8 threads free 1 GiB in all and sleep", Goal::AtMost(12.0))],
+        run: |scale| threads::sleepers(scale, 8),
+        variants: &[],
+    },
+    Scenario {
+        name: "sleepers-64",
+        table: KEPT,
+        figures: &[figure("64 threads free 1 GiB in all and sleep", Goal::AtMost(12.0))],
+        run: |scale| threads::sleepers(scale, 64),
+        variants: &[],
+    },
+    Scenario {
+        name: "sleepers-1000",
+        table: "Kept for a sleeping thread, KiB",
+        figures: &[figure("1,000 threads used 200 blocks of 16..2048 bytes each", Goal::AtMost(4.0))],
+        run: threads::little,
+        variants: &[],
+    },
+    Scenario {
+        name: "phases-oldest",
+        table: DRIFT,
+        figures: &[
+            figure("the oldest first, worst at any time", Goal::AtMost(1.25)),
+            figure("the oldest first, worst at a phase's end", Goal::AtMost(1.25)),
+        ],
+        run: |scale| phases::phases(scale, phases::Order::Oldest),
+        variants: &[],
+    },
+    Scenario {
+        name: "phases-random",
+        table: DRIFT,
+        figures: &[
+            figure("in random order, worst at any time", Goal::AtMost(1.25)),
+            figure("in random order, worst at a phase's end", Goal::AtMost(1.25)),
+        ],
+        run: |scale| phases::phases(scale, phases::Order::Random),
+        variants: &[],
+    },
+    Scenario {
+        name: "steady",
+        table: STEADY,
+        figures: &[
+            figure("page faults per second", Goal::AtMostOf("neap-no-ticks")),
+            figure("million replacements per second", Goal::AtLeastOf("neap-no-ticks", 0.99)),
+        ],
+        run: steady::steady,
+        variants: &["neap-no-ticks"],
+    },
+    Scenario {
+        name: "latency",
+        table: LATENCY,
+        figures: &[
+            figure("alloc, p50", Goal::None),
+            figure("alloc, p99", Goal::None),
+            figure("alloc, p99.9", Goal::None),
+            figure("alloc, p99.99", Goal::AtMostOf("mimalloc")),
+            figure("alloc, most", Goal::None),
+            figure("free, p50", Goal::None),
+            figure("free, p99", Goal::None),
+            figure("free, p99.9", Goal::None),
+            figure("free, p99.99", Goal::AtMostOf("mimalloc")),
+            figure("free, most", Goal::None),
+        ],
+        run: latency::latency,
+        variants: &["neap-foreground", "neap-no-ticks"],
+    },
+];
+
+/// Where the allocator says its memory is, if it can tell.
+pub static STATS: OnceLock<fn() -> String> = OnceLock::new();
+
+/// Prints that on standard error, if `RACE_STATS` asks for it. To be called
+/// after the last reading, while what survives still lives.
+fn tell_stats() {
+    if let Some(stats) = STATS.get().filter(|_| std::env::var_os("RACE_STATS").is_some()) {
+        eprintln!("{}", stats());
+        eprintln!("{}", std::fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default());
+    }
+}
+
+fn random(seed: u64) -> SmallRng {
+    SmallRng::seed_from_u64(seed)
+}
+
+/// A block, written all over.
+fn block(size: usize) -> Box<[u8]> {
+    vec![1; size].into_boxed_slice()
+}
+
+/// Blocks of 32 to 512 bytes, `bytes` in all, in a list that need not grow.
+fn blocks(bytes: f64, random: &mut SmallRng) -> Vec<Box<[u8]>> {
+    let mut sizes = random.clone();
+    let mut rest = bytes;
+    let count = std::iter::repeat_with(|| sizes.random_range(32..=512))
+        .take_while(|&size| {
+            rest -= size as f64;
+            rest > 0.0
+        })
+        .count();
+    let mut all = Vec::with_capacity(count);
+    all.extend((0..count).map(|_| block(random.random_range(32..=512))));
+    all
+}
