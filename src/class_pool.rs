@@ -2,6 +2,7 @@
 //! the span it refills from. Behind the lock of the thread's heap.
 
 use crate::alone::alone;
+use crate::area::Area;
 use crate::central;
 use crate::give::give;
 use crate::magazine::{self, Magazine, Operation};
@@ -59,7 +60,7 @@ impl ClassPool {
     pub(crate) fn pooled(&self, top: &AtomicUsize) -> (usize, usize) {
         let closed = self.magazine.as_ref().is_some_and(Magazine::is_closed);
         let local = if closed { 0 } else { self.count(top.load(Relaxed)) };
-        (local.min(self.capacity()), self.victims.count)
+        (local.min(self.capacity()), self.victims.count())
     }
 
     /// See [`Magazine::settle`]; without a magazine, undoes a pop.
@@ -75,21 +76,29 @@ impl ClassPool {
 
     /// By the ticker, after the barrier: makes the content of the magazine it
     /// closed the victims. False if the owner's commit overtook the close.
-    pub(crate) fn archive(&mut self, class: usize, top: &AtomicUsize) -> bool {
+    pub(crate) fn archive(&mut self, class: usize, top: &AtomicUsize, area: &mut Area) -> bool {
         let Some(magazine) = &mut self.magazine else { return false };
         let Some(count) = magazine.content_if_closed(top) else { return false };
-        if count > 0 && !self.victims.fill(magazine.blocks(count)) {
+        if count > 0 && !self.victims.fill(magazine.blocks(count), area) {
             self.give_lowest(class, count, false);
         }
         true
     }
 
     /// Only the owner may, and a heap without a thread.
-    pub(crate) fn discard_magazine(&mut self, top: &AtomicUsize) {
+    pub(crate) fn discard_magazine(&mut self, top: &AtomicUsize, area: &mut Area) {
         top.store(magazine::top_of_none(), Relaxed);
         if let Some(magazine) = self.magazine.take() {
-            magazine.discard();
+            magazine.discard(area);
         }
+    }
+
+    /// By the owner, whose magazines were withdrawn: there is none any more.
+    /// Gives the block that an operation left behind.
+    pub(crate) fn forget_magazine(&mut self, top: &AtomicUsize, from: Operation) -> Option<usize> {
+        let left = self.magazine.take()?.left_behind(top, from);
+        top.store(magazine::top_of_none(), Relaxed);
+        left
     }
 
     pub(crate) fn pop(&mut self, top: &AtomicUsize) -> Option<usize> {
@@ -178,9 +187,9 @@ impl ClassPool {
         }
     }
 
-    pub(crate) fn drop_victims(&mut self, class: usize) {
+    pub(crate) fn drop_victims(&mut self, class: usize, area: &mut Area) {
         give(class, self.victims.blocks(), false);
-        self.victims.discard();
+        self.victims.discard(area);
     }
 
     pub(crate) fn detach(&mut self, class: usize) {
@@ -191,14 +200,14 @@ impl ClassPool {
 
     /// Moves to a larger magazine; false without memory. Only the owner may,
     /// since it is then in no operation on the old one.
-    pub(crate) fn grow(&mut self, capacity: usize, top: &AtomicUsize) -> bool {
-        let Some(larger) = Magazine::new(capacity) else { return false };
+    pub(crate) fn grow(&mut self, capacity: usize, top: &AtomicUsize, area: &mut Area) -> bool {
+        let Some(larger) = Magazine::new(capacity, area) else { return false };
         let count = self.count(top.load(Relaxed));
         if let Some(old) = self.magazine.take() {
             for index in 1..=count {
                 larger.slot(index).store(old.slot(index).load(Relaxed), Relaxed);
             }
-            old.discard();
+            old.discard(area);
         }
         top.store(larger.top(count), Relaxed);
         self.magazine = Some(larger);

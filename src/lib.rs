@@ -34,6 +34,7 @@
 //! from an allocation.
 
 mod alone;
+mod area;
 mod central;
 mod class_pool;
 mod epoch;

@@ -21,8 +21,13 @@
 //! since has moved `top` from `CLOSED` by a slot, met a null fence, and gone to
 //! the slow path: the blocks below the old `top` are the ticker's. Only the
 //! owner reopens, in its slow path.
+//!
+//! **Withdrawing.** The pages of a magazine that stays closed go back to the
+//! system (`area.rs`). The owner may still be about to read or write the one
+//! slot at the old `top`; what was there is kept, a late write finds a page
+//! again, and all else that the owner reads are nulls, as the fences were.
 
-use crate::metadata;
+use crate::area::Area;
 use crate::sync::{AtomicUsize, Ordering::AcqRel, Ordering::Relaxed};
 use core::ptr::NonNull;
 
@@ -61,27 +66,29 @@ pub(crate) enum Operation {
 /// One class's slots of one thread.
 pub(crate) struct Magazine {
     slots: NonNull<AtomicUsize>,
+    /// While withdrawn: what the slot at the old `top` held; otherwise 0.
+    left: usize,
     capacity: u16,
-    /// While closed: the `top` it had; otherwise 0.
-    closed_at: usize,
+    /// While closed: one more than the slot that `top` pointed at; otherwise 0.
+    closed_at: u16,
 }
 
 impl Magazine {
     /// An empty magazine, or none without memory.
-    pub(crate) fn new(capacity: usize) -> Option<Self> {
-        let slots = metadata::take((capacity + FENCES) * SLOT)?.cast::<AtomicUsize>();
+    pub(crate) fn new(capacity: usize, area: &mut Area) -> Option<Self> {
+        let slots = area.take((capacity + FENCES) * SLOT)?.cast::<AtomicUsize>();
         for index in 0..capacity + FENCES {
             let fence = index == 0 || index > capacity;
             // SAFETY: the piece has that many words and is ours.
             unsafe { slots.add(index).write(AtomicUsize::new(if fence { 0 } else { UNUSED })) };
         }
-        Some(Self { slots, capacity: capacity as u16, closed_at: 0 })
+        Some(Self { slots, left: 0, capacity: capacity as u16, closed_at: 0 })
     }
 
     /// Gives the memory back; the owner's `top` must not point here any more.
-    pub(crate) fn discard(self) {
+    pub(crate) fn discard(self, area: &mut Area) {
         // SAFETY: the piece that `new` took, of the same size.
-        unsafe { metadata::give(self.slots.cast(), (self.capacity() + FENCES) * SLOT) };
+        unsafe { area.give(self.slots.cast(), (self.capacity() + FENCES) * SLOT) };
     }
 
     pub(crate) fn capacity(&self) -> usize {
@@ -140,7 +147,8 @@ impl Magazine {
         }
         // AcqRel: the entries below the old top are seen with it, and a
         // commit of the owner's after this starts from `CLOSED`.
-        self.closed_at = top.swap(self.closed(), AcqRel);
+        let old = top.swap(self.closed(), AcqRel);
+        self.closed_at = ((old - self.slots.as_ptr() as usize) / SLOT + 1) as u16;
         true
     }
 
@@ -153,25 +161,26 @@ impl Magazine {
             self.closed_at = 0;
             return None;
         }
-        Some(self.count(self.closed_at))
+        // Of the slot below the lowest, too: a pop met the fence there.
+        Some((self.closed_at as usize).saturating_sub(2))
     }
 
     /// In the owner's slow path: reopens a closed magazine, empty but for what
     /// an operation left on top when it was closed in the middle of it; or
     /// undoes the pop that met the lower fence. True if it was closed.
     pub(crate) fn settle(&mut self, top: &AtomicUsize, from: Operation) -> bool {
-        let old = core::mem::take(&mut self.closed_at);
-        let moved = if from == Operation::Pop { SLOT } else { 0 };
-        if old != 0 {
-            let left = self.left_behind(top.load(Relaxed), self.closed() - moved, old);
+        let closed = self.is_closed();
+        if closed {
+            let left = self.left_behind(top, from);
             if let Some(block) = left {
                 self.slot(1).store(block, Relaxed);
             }
             top.store(self.top(left.is_some() as usize), Relaxed);
+            self.closed_at = 0;
         } else if from == Operation::Pop {
             top.store(self.top(0), Relaxed);
         }
-        old != 0
+        closed
     }
 
     /// Closed, with its content taken.
@@ -184,20 +193,31 @@ impl Magazine {
         self.top(self.capacity() + 2)
     }
 
-    /// The block on top that belongs to the owner although the magazine was
-    /// closed at `old`, if `top` (as the owner's next slow path finds it) says so.
-    ///
-    /// `expected` is what `top` reads if nothing was under way: `CLOSED`, or
-    /// one below it if the slow path comes from a pop. One more, and either
-    /// that pop had won its slot before the close, or a push had put its entry
-    /// there and then committed to the closed magazine; the slot is the same.
-    fn left_behind(&self, top: usize, expected: usize, old: usize) -> Option<usize> {
-        let index = self.index(old).filter(|_| top == expected + SLOT)?;
-        Some(self.slot(index).load(Relaxed))
+    /// By the ticker, as the pages of a closed magazine go: `word` tells what a
+    /// word of them held.
+    pub(crate) fn withdraw(&mut self, word: impl Fn(usize) -> usize) {
+        debug_assert!(self.is_closed());
+        let slot = self.slots.as_ptr().wrapping_add(self.closed_at as usize - 1);
+        self.left = word(slot as usize);
     }
 
-    /// The slot that a `top` points at; none for one below empty.
-    fn index(&self, top: usize) -> Option<usize> {
-        (top >= self.top(0)).then(|| (top - self.top(0)) / SLOT + 1)
+    /// In the owner's slow path: the block on top that belongs to the owner
+    /// although the magazine was closed, if `top` says so.
+    ///
+    /// If nothing was under way, `top` reads `CLOSED`, or one below it if the
+    /// slow path comes from a pop. One more, and either that pop had won its
+    /// slot before the close, or a push had put its entry there and then
+    /// committed to the closed magazine; the slot is the same. If it reads as
+    /// null, its page went after the block was there.
+    pub(crate) fn left_behind(&self, top: &AtomicUsize, from: Operation) -> Option<usize> {
+        let moved = if from == Operation::Pop { SLOT } else { 0 };
+        let index = (self.closed_at as usize).checked_sub(2)? + 1;
+        if top.load(Relaxed) != self.closed() - moved + SLOT {
+            return None;
+        }
+        match self.slot(index).load(Relaxed) {
+            0 => Some(self.left),
+            block => Some(block),
+        }
     }
 }

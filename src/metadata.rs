@@ -1,13 +1,15 @@
 //! Memory for the allocator's own books, apart from every block, so that no
 //! write through a stray pointer into a freed block can reach it.
 //!
-//! Pieces are powers of two, cut from mappings of their own, kept on free
-//! lists by size, and never unmapped: whoever reads a piece late reads a piece.
+//! Pieces are multiples of 64 bytes, cut from mappings of their own, and never
+//! unmapped: whoever reads a piece late reads a piece. Small ones are kept on
+//! free lists by size; large ones, a thread's heap, are for ever.
 
 use crate::os::{self, Lock};
 use core::ptr::{self, NonNull};
 
 const SMALLEST: usize = 64;
+/// Sizes that are given back, up to 1 KiB.
 const SIZES: usize = 16;
 const CHUNK: usize = 1 << 20;
 /// Under a tight address-space limit even a chunk may be too much.
@@ -30,10 +32,11 @@ static STORE: Lock<Store> = Lock::new(Store { free: [ptr::null_mut(); SIZES], ne
 
 /// A piece of at least `bytes` bytes, aligned to 64; its content is arbitrary.
 pub(crate) fn take(bytes: usize) -> Option<NonNull<u8>> {
-    let size = size_of_piece(bytes);
+    let size = bytes.checked_next_multiple_of(SMALLEST)?;
     let mut store = STORE.lock();
-    let list = &mut store.free[list_of(size)?];
-    if let Some(piece) = NonNull::new(*list) {
+    if let Some(list) = store.free.get_mut(list_of(bytes))
+        && let Some(piece) = NonNull::new(*list)
+    {
         // SAFETY: a listed piece is free and holds a link.
         *list = unsafe { piece.as_ref().next };
         return Some(piece.cast());
@@ -44,9 +47,11 @@ pub(crate) fn take(bytes: usize) -> Option<NonNull<u8>> {
 /// Gives a piece from [`take`] back.
 ///
 /// # Safety
-/// `piece` came from `take(bytes)` with the same `bytes` and is used no more.
+/// `piece` came from `take(bytes)` with the same `bytes`, at most 1 KiB, and is
+/// used no more.
 pub(crate) unsafe fn give(piece: NonNull<u8>, bytes: usize) {
-    let Some(list) = list_of(size_of_piece(bytes)) else { return };
+    let list = list_of(bytes);
+    debug_assert!(list < SIZES);
     let mut store = STORE.lock();
     let piece = piece.cast::<Free>();
     // SAFETY: the piece is ours again, and large and aligned enough for a link.
@@ -66,13 +71,8 @@ pub(crate) unsafe fn unlock_after_fork() {
     unsafe { STORE.force_unlock() };
 }
 
-fn size_of_piece(bytes: usize) -> usize {
-    bytes.next_power_of_two().max(SMALLEST)
-}
-
-fn list_of(size: usize) -> Option<usize> {
-    let list = (size / SMALLEST).ilog2() as usize;
-    (list < SIZES).then_some(list)
+fn list_of(bytes: usize) -> usize {
+    bytes.div_ceil(SMALLEST).max(1) - 1
 }
 
 impl Store {
@@ -103,13 +103,13 @@ mod tests {
 
     #[test]
     fn a_piece_given_back_is_taken_again() {
-        let first = take(5000).unwrap();
+        let first = take(700).unwrap();
         assert_eq!(first.as_ptr() as usize % SMALLEST, 0);
         // SAFETY: just taken, with the same size.
-        unsafe { give(first, 5000) };
-        let second = take(4097).unwrap();
+        unsafe { give(first, 700) };
+        let second = take(650).unwrap();
         // SAFETY: as above.
-        unsafe { give(second, 4097) };
-        assert!(take(usize::MAX / 4).is_none());
+        unsafe { give(second, 650) };
+        assert!(take(usize::MAX / 4).is_none() && take(usize::MAX).is_none());
     }
 }

@@ -1,5 +1,6 @@
 //! The operating system: address space, pages given back, barriers, the clock.
 
+use crate::size_class::PAGE;
 use core::ptr::NonNull;
 use memmap2::{MmapMut, MmapOptions};
 
@@ -18,6 +19,36 @@ pub(crate) fn reserve(bytes: usize, align: usize) -> Option<NonNull<u8>> {
     core::mem::forget(mapping);
     // SAFETY: the offset is below `align`, which the mapping has to spare.
     NonNull::new(unsafe { start.add(start.align_offset(align)) })
+}
+
+/// The same, of a multiple of a page, never backed by huge pages.
+pub(crate) fn reserve_small_pages(bytes: usize) -> Option<NonNull<u8>> {
+    let start = reserve(bytes, PAGE)?;
+    #[cfg(target_os = "linux")]
+    // SAFETY: a reservation of ours. A kernel without huge pages refuses.
+    unsafe {
+        libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_NOHUGEPAGE);
+    }
+    Some(start)
+}
+
+/// Moves pages to `place` in one step; where they were reads as zero then.
+/// False if the system cannot; then nothing has changed.
+///
+/// # Safety
+/// Both are as many whole pages of reservations of ours, `place` in nobody's use,
+/// and whoever reads the old place bears the zeros.
+#[cfg(target_os = "linux")]
+pub(crate) unsafe fn move_pages(start: *mut u8, bytes: usize, place: *mut u8) -> bool {
+    let how = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
+    // SAFETY: by contract.
+    let moved = unsafe { libc::mremap(start.cast(), bytes, bytes, how, place) };
+    moved == place.cast()
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) unsafe fn move_pages(_: *mut u8, _: usize, _: *mut u8) -> bool {
+    false
 }
 
 /// Gives the pages back; they read as zero when touched again. False if the

@@ -5,6 +5,7 @@
 //! path and a ticker while it ages the heap. The fast path does not: it touches
 //! only `top` and slots of the open magazine.
 
+use crate::area::Area;
 use crate::central;
 use crate::class_pool::ClassPool;
 use crate::epoch;
@@ -28,6 +29,10 @@ pub(crate) struct Heap {
     /// The thread's storage; none while the heap has no thread.
     pub(crate) local: Option<&'static Local>,
     pub(crate) pools: [ClassPool; CLASSES],
+    /// Where the pools' slots lie.
+    area: Area,
+    /// The area's pages went while the thread slept.
+    withdrawn: bool,
     /// Bytes that the magazines can hold.
     capacity: usize,
     /// The epoch it was last aged in.
@@ -41,6 +46,8 @@ impl Heap {
         Self {
             local: None,
             pools: [const { ClassPool::new() }; CLASSES],
+            area: Area::new(),
+            withdrawn: false,
             capacity: 0,
             epoch: 0,
             refills: 0,
@@ -61,6 +68,7 @@ impl Heap {
 
     /// Gives everything back and leaves the thread without a heap.
     pub(crate) fn abandon(&mut self) {
+        self.wake(None);
         let Some(local) = self.local.take() else { return };
         for (class, top) in local.tops.iter().enumerate() {
             let pool = &mut self.pools[class];
@@ -68,7 +76,7 @@ impl Heap {
             let count = pool.count(top.load(Relaxed));
             pool.give_lowest(class, count, true);
             top.store(magazine::top_of_none(), Relaxed);
-            pool.drop_victims(class);
+            pool.drop_victims(class, &mut self.area);
             pool.detach(class);
         }
     }
@@ -85,6 +93,7 @@ impl Heap {
     /// without memory.
     pub(crate) fn refill(&mut self, class: usize, zeroed: bool) -> *mut u8 {
         self.refills += 1;
+        self.wake(Some((class, Operation::Pop)));
         self.age_if_unaged();
         let block = match self.pooled(class) {
             // A fresh run need not be cleared, so it is not in here.
@@ -128,6 +137,7 @@ impl Heap {
     /// this thread and its first after a tick, go home instead of being reused.
     pub(crate) fn spill(&mut self, class: usize, block: usize) {
         self.spills += 1;
+        self.wake(Some((class, Operation::Push)));
         self.age_if_unaged();
         let Some(local) = self.local else { return give(class, &[block], true) };
         let top = &local.tops[class];
@@ -162,7 +172,7 @@ impl Heap {
             self.capacity -= pool.capacity() * block_size(class);
             let count = pool.count(top.load(Relaxed));
             pool.give_lowest(class, count, true);
-            pool.discard_magazine(top);
+            pool.discard_magazine(top, &mut self.area);
         }
         true
     }
@@ -178,7 +188,7 @@ impl Heap {
         }
         let most = (MAGAZINE_BYTES / size).min(capacity + budget);
         if let Some(larger) = magazine::larger(capacity, most)
-            && pool.grow(larger, top)
+            && pool.grow(larger, top, &mut self.area)
         {
             pool.pressure = 0;
             self.capacity += (larger - capacity) * size;
@@ -196,7 +206,7 @@ impl Heap {
     /// magazines becomes the victims. `own` if the caller is the owner.
     pub(crate) fn age(&mut self, own: bool) {
         let Some(local) = self.local else { return self.discard_magazines() };
-        if !own && !can_close() {
+        if self.withdrawn || (!own && !can_close()) {
             return;
         }
         self.epoch = epoch::current();
@@ -209,22 +219,63 @@ impl Heap {
             os::barrier();
         }
         for (class, (pool, top)) in self.pools.iter_mut().zip(&local.tops).enumerate() {
-            pool.drop_victims(class);
+            pool.drop_victims(class, &mut self.area);
             pool.detach(class);
-            if closed >> class & 1 == 1 && pool.archive(class, top) {
+            if closed >> class & 1 == 1 && pool.archive(class, top, &mut self.area) {
                 self.capacity -= pool.capacity() * block_size(class);
             }
             pool.calm();
         }
+        if closed == 0 && !own {
+            self.withdraw();
+        }
+    }
+
+    /// Every magazine was closed for a whole epoch and there are no victims:
+    /// the pages of all slots go.
+    #[cold]
+    fn withdraw(&mut self) {
+        let pools = &mut self.pools;
+        self.withdrawn = self.area.withdraw(|word| {
+            pools
+                .iter_mut()
+                .filter_map(|pool| pool.magazine.as_mut())
+                .for_each(|magazine| magazine.withdraw(word));
+        });
+    }
+
+    /// In the owner's slow path, which `from` led to: begins anew with its
+    /// slots if their pages went.
+    #[inline]
+    fn wake(&mut self, from: Option<(usize, Operation)>) {
+        if self.withdrawn {
+            self.begin_anew(from);
+        }
+    }
+
+    /// The owner is in no operation but `from`, so no slot is looked at late
+    /// any more. At most one class has a block that was under way.
+    #[cold]
+    fn begin_anew(&mut self, from: Option<(usize, Operation)>) {
+        self.withdrawn = false;
+        let Some(local) = self.local else { return };
+        for (class, (pool, top)) in self.pools.iter_mut().zip(&local.tops).enumerate() {
+            let operation = from.filter(|from| from.0 == class).map_or(Operation::Push, |from| from.1);
+            if let Some(block) = pool.forget_magazine(top, operation) {
+                give(class, &[block], true);
+            }
+        }
+        self.area.reset();
     }
 
     /// A heap without a thread keeps no magazines beyond a tick.
     fn discard_magazines(&mut self) {
         for pool in &mut self.pools {
             if let Some(magazine) = pool.magazine.take() {
-                magazine.discard();
+                magazine.discard(&mut self.area);
             }
         }
+        self.area.release();
         self.capacity = 0;
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 const LAYERS: &[&[&str]] = &[
     &["sync", "misuse", "size_class", "epoch", "alone"],
     &["os"],
-    &["metadata", "settings"],
+    &["metadata", "settings", "area"],
     &["span", "magazine"],
     &["segment", "local", "victims"],
     &["page_heap", "huge"],

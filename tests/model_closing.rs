@@ -1,7 +1,7 @@
 //! Closing a magazine, modelled: the real `magazine.rs` on a model checker's
 //! atomics, its owner on a processor with a store buffer (x86's memory model),
-//! and a ticker that closes it at any moment. Every block must end up in
-//! exactly one place.
+//! and a ticker that closes it at any moment, and later takes its pages away.
+//! Every block must end up in exactly one place.
 //!
 //! `RUSTFLAGS="--cfg shuttle" cargo test --release --test model_closing`
 #![cfg(shuttle)]
@@ -16,19 +16,23 @@ mod sync {
 }
 
 /// Memory for slots; the model may leak.
-mod metadata {
+mod area {
     use std::alloc::Layout;
     use std::ptr::NonNull;
 
-    pub(crate) fn take(bytes: usize) -> Option<NonNull<u8>> {
-        let layout = Layout::from_size_align(bytes, 64).expect("a small layout");
-        // SAFETY: the size is not zero.
-        NonNull::new(unsafe { std::alloc::alloc(layout) })
-    }
+    pub(crate) struct Area;
 
-    /// # Safety
-    /// None needed: nothing is done.
-    pub(crate) unsafe fn give(_: NonNull<u8>, _: usize) {}
+    impl Area {
+        pub(crate) fn take(&mut self, bytes: usize) -> Option<NonNull<u8>> {
+            let layout = Layout::from_size_align(bytes, 64).expect("a small layout");
+            // SAFETY: the size is not zero.
+            NonNull::new(unsafe { std::alloc::alloc(layout) })
+        }
+
+        /// # Safety
+        /// None needed: nothing is done.
+        pub(crate) unsafe fn give(&mut self, _: NonNull<u8>, _: usize) {}
+    }
 }
 
 use magazine::{Magazine, Operation, SLOT};
@@ -50,11 +54,18 @@ enum Plant {
     LookFirst,
     /// The slow path forgets what an interrupted operation left on top.
     NoRecovery,
+    /// The pages go without a look at what they held.
+    NotKept,
+    /// The slot at the old top is read first and the pages go later, so that a
+    /// late write falls between.
+    KeptTooEarly,
 }
 
 struct Model {
     top: AtomicUsize,
     magazine: Mutex<Magazine>,
+    withdrawn: Mutex<bool>,
+    slots: Vec<usize>,
     /// The owner's stores that other processors do not see yet.
     buffer: Mutex<VecDeque<(usize, usize)>>,
     /// Held while the owner is inside one instruction.
@@ -142,7 +153,15 @@ impl Model {
         let mut magazine = self.magazine.lock().unwrap();
         // Taking the lock is a locked instruction: all stores have landed.
         self.land_all();
-        if self.plant == Plant::NoRecovery && magazine.is_closed() {
+        if std::mem::take(&mut *self.withdrawn.lock().unwrap()) {
+            // As a thread's heap does: a new magazine, here in the old place.
+            let left = magazine.left_behind(&self.top, from);
+            *magazine = self.renew();
+            if let Some(block) = left {
+                magazine.slot(1).store(block, SeqCst);
+            }
+            self.top.store(magazine.top(left.is_some() as usize), SeqCst);
+        } else if self.plant == Plant::NoRecovery && magazine.is_closed() {
             magazine.settle(&AtomicUsize::new(0), from);
             self.top.store(magazine.top(0), SeqCst);
         } else {
@@ -164,9 +183,39 @@ impl Model {
         }
     }
 
-    /// The ticker closes the magazine and takes what it may.
+    fn renew(&self) -> Magazine {
+        Magazine::new(CAPACITY, &mut area::Area).expect("memory")
+    }
+
+    /// The system moves the pages away: no store is under way to them in
+    /// between, since it waits for every processor that may have one.
+    fn withdraw(&self, magazine: &mut Magazine) {
+        let early: Vec<usize> = self.slots.iter().map(|slot| self.cell(*slot).load(SeqCst)).collect();
+        if self.plant == Plant::KeptTooEarly {
+            thread::yield_now();
+        }
+        let mut buffer = self.buffer.lock().unwrap();
+        while let Some((address, value)) = buffer.pop_front() {
+            self.cell(address).store(value, SeqCst);
+        }
+        let moved: Vec<usize> = self.slots.iter().map(|slot| self.cell(*slot).swap(0, SeqCst)).collect();
+        let held = if self.plant == Plant::KeptTooEarly { early } else { moved };
+        let word = |address| self.slots.iter().position(|slot| *slot == address).map_or(0, |at| held[at]);
+        magazine.withdraw(|address| if self.plant == Plant::NotKept { 0 } else { word(address) });
+        *self.withdrawn.lock().unwrap() = true;
+    }
+
+    /// The ticker closes the magazine and takes what it may, or takes the pages
+    /// of one that is closed since the last time.
     fn drain(&self) -> Vec<usize> {
         let mut magazine = self.magazine.lock().unwrap();
+        if *self.withdrawn.lock().unwrap() {
+            return Vec::new();
+        }
+        if magazine.is_closed() {
+            self.withdraw(&mut magazine);
+            return Vec::new();
+        }
         if !magazine.close(&self.top) {
             return Vec::new();
         }
@@ -179,14 +228,17 @@ impl Model {
     }
 }
 
-/// Runs one sequence of pops (0) and pushes (1) of the owner against two drains.
+/// Runs one sequence of pops (0) and pushes (1) of the owner against three drains.
 fn run(operations: u32, count: u32, plant: Plant) {
-    let magazine = Magazine::new(CAPACITY).expect("memory");
+    let magazine = Magazine::new(CAPACITY, &mut area::Area).expect("memory");
     magazine.slot(1).store(101, SeqCst);
     let top = AtomicUsize::new(magazine.top(1));
+    let slots = (0..CAPACITY + 6).map(|index| magazine.slot(index) as *const _ as usize).collect();
     let model = Arc::new(Model {
         top,
         magazine: Mutex::new(magazine),
+        withdrawn: Mutex::new(false),
+        slots,
         buffer: Mutex::new(VecDeque::new()),
         instruction: Mutex::new(()),
         plant,
@@ -206,6 +258,7 @@ fn run(operations: u32, count: u32, plant: Plant) {
     let ticker = Arc::clone(&model);
     let ticker = thread::spawn(move || {
         let mut taken = ticker.drain();
+        taken.extend(ticker.drain());
         taken.extend(ticker.drain());
         taken
     });
@@ -251,4 +304,16 @@ fn a_pop_that_looks_before_it_commits_takes_a_block_twice() {
 #[should_panic(expected = "exactly one place")]
 fn without_recovery_an_interrupted_operation_loses_its_block() {
     explore(Plant::NoRecovery, 10_000);
+}
+
+#[test]
+#[should_panic(expected = "exactly one place")]
+fn what_a_page_held_at_the_old_top_is_needed() {
+    explore(Plant::NotKept, 10_000);
+}
+
+#[test]
+#[should_panic(expected = "exactly one place")]
+fn a_page_read_before_it_goes_loses_a_late_write() {
+    explore(Plant::KeptTooEarly, 10_000);
 }
