@@ -3,6 +3,7 @@
 //! Lists by fullness, the fullest first, so that sparse spans are left alone
 //! until they empty and their pages can go.
 
+use crate::growth;
 use crate::os::Lock;
 use crate::page_heap::{self, Run};
 use crate::segment::Segment;
@@ -112,7 +113,11 @@ pub(crate) fn free_if_empty(class: usize, span: &'static Span, keep: bool) {
     for back in 1..run.slices {
         segment.span(run.first + back).set_kind(Kind::Free);
     }
-    page_heap::give(run, slices_of_pages(resident), recent);
+    // Slices with any page resident count as resident from here on.
+    let slices = slices_of_pages(resident);
+    let all = bits_of(run.slices * PAGES_PER_SLICE);
+    growth::round_up((pages_of_slices(slices) & all & !resident).count_ones() as usize);
+    page_heap::give(run, slices, recent);
 }
 
 /// Moves a listed span to the list that fits how full it is now.
@@ -184,6 +189,10 @@ const PAGES_PER_SLICE: usize = SLICE / crate::size_class::PAGE;
 /// A bit for each page of the slices that have a bit.
 fn pages_of_slices(slices: u64) -> u64 {
     (0..4).filter(|slice| slices >> slice & 1 == 1).map(|slice| 0xffff << (slice * PAGES_PER_SLICE)).sum()
+}
+
+fn bits_of(count: usize) -> u64 {
+    u64::MAX >> (64 - count)
 }
 
 /// A bit for each slice with a page that has a bit.

@@ -63,6 +63,13 @@ impl ClassPool {
         (local.min(self.capacity()), self.victims.count())
     }
 
+    /// Nothing to age: no magazine, or a closed one if there is an owner, whom
+    /// that sends to the slow path; no victims, no span.
+    pub(crate) fn is_idle(&self, owned: bool) -> bool {
+        let closed = self.magazine.as_ref().is_none_or(|magazine| owned && magazine.is_closed());
+        closed && self.victims.count() == 0 && self.span.is_none()
+    }
+
     /// See [`Magazine::settle`]; without a magazine, undoes a pop.
     pub(crate) fn settle(&mut self, top: &AtomicUsize, from: Operation) -> bool {
         match &mut self.magazine {

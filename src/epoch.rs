@@ -28,6 +28,11 @@ pub(crate) fn set_hook(hook: fn()) {
     HOOK.store(hook as *mut (), Release);
 }
 
+/// Something above the allocator wants every tick.
+pub(crate) fn has_hook() -> bool {
+    !HOOK.load(Relaxed).is_null()
+}
+
 /// Runs the hook, if there is one.
 pub(crate) fn run_hook() {
     let hook = HOOK.load(Acquire);

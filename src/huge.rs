@@ -6,6 +6,7 @@
 //! what such a block has not grown into for an epoch.
 
 use crate::epoch;
+use crate::limit::HUGE as MAPPED;
 use crate::metadata;
 use crate::misuse::die;
 use crate::os::{self, Lock};
@@ -42,7 +43,6 @@ unsafe impl Send for Table {}
 
 static TABLE: Lock<Table> =
     Lock::new(Table { in_use: [ptr::null_mut(); BUCKETS], kept: ptr::null_mut(), kept_bytes: 0 });
-static MAPPED: AtomicUsize = AtomicUsize::new(0);
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
 
 /// Takes a block of `size` bytes; null without memory.
@@ -153,6 +153,12 @@ pub(crate) fn release(all: bool) -> usize {
 /// Bytes mapped, in use, and kept.
 pub(crate) fn bytes() -> (usize, usize, usize) {
     (MAPPED.load(Relaxed), IN_USE.load(Relaxed), TABLE.lock().kept_bytes)
+}
+
+/// Nothing for a tick to unmap or cut off.
+pub(crate) fn nothing_kept() -> bool {
+    let (mapped, in_use, kept) = bytes();
+    mapped == in_use && kept == 0
 }
 
 /// # Safety

@@ -36,11 +36,14 @@
 mod alone;
 mod area;
 mod central;
+mod cgroup;
 mod class_pool;
 mod epoch;
 mod fork;
 mod give;
+mod growth;
 mod huge;
+mod limit;
 mod local;
 mod magazine;
 mod metadata;

@@ -28,6 +28,8 @@ use core::time::Duration;
 /// | [`tick_interval`](Neap::tick_interval) | `NEAP_TICK_INTERVAL_MS` | 500 ms |
 /// | [`background`](Neap::background) | `NEAP_BACKGROUND` (`0`, `1`) | off |
 /// | [`thread_pool_bytes`](Neap::thread_pool_bytes) | `NEAP_THREAD_POOL_BYTES` | 8 MiB |
+/// | [`limit`](Neap::limit) | `NEAP_LIMIT_BYTES` | none |
+/// | [`limit_from_cgroup`](Neap::limit_from_cgroup) | `NEAP_LIMIT_FROM_CGROUP` (`0`, `1`) | off |
 ///
 /// # Errors
 ///
@@ -66,6 +68,37 @@ impl Neap {
     /// With 0 every block goes straight to its span, which is slow.
     pub const fn thread_pool_bytes(mut self, bytes: usize) -> Self {
         self.settings.thread_pool_bytes = bytes;
+        self
+    }
+
+    /// A soft limit: how many bytes of memory for blocks, live or free, the
+    /// process should stay below.
+    ///
+    /// Above three quarters of it epochs are an eighth as long, or end after
+    /// a quarter of what is left was newly touched, and threads pool an eighth
+    /// of [`thread_pool_bytes`](Self::thread_pool_bytes). At it the thread that needs
+    /// more gives back everything free first, which may take milliseconds; if
+    /// that is not enough, it does so again after each 32nd part of the limit.
+    /// It never makes an allocation fail. 0 is as no limit.
+    ///
+    /// ```
+    /// #[global_allocator]
+    /// static HEAP: neap::Neap = neap::Neap::new().limit(256 << 20);
+    /// # fn main() { drop(vec![1u8; 1000]) }
+    /// ```
+    pub const fn limit(mut self, bytes: usize) -> Self {
+        self.settings.limit = if bytes == 0 { usize::MAX } else { bytes };
+        self
+    }
+
+    /// Whether the memory limit of the process's control group is a soft
+    /// limit, too: the lowest of the group's and its parents', version 1 or 2,
+    /// read at the first allocation. The lower of it and [`limit`](Self::limit) counts.
+    ///
+    /// A group also counts code, stacks and files read; a program with much of
+    /// these sets a lower limit by hand.
+    pub const fn limit_from_cgroup(mut self, on: bool) -> Self {
+        self.settings.limit_from_cgroup = on;
         self
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::size_class::PAGE;
 use core::ptr::NonNull;
+use core::sync::atomic::AtomicU32;
 use memmap2::{MmapMut, MmapOptions};
 
 /// Maps `bytes` of zeroed memory that is charged only as it is touched.
@@ -113,6 +114,40 @@ fn membarrier(command: libc::c_int) -> bool {
 fn membarrier(_: libc::c_int) -> bool {
     false
 }
+
+/// Sleeps until [`wake`], if the word still is `value`, or until the time is over.
+#[cfg(target_os = "linux")]
+pub(crate) fn sleep(word: &AtomicU32, value: u32, ms: Option<u64>) {
+    let time = ms.map(|ms| libc::timespec {
+        tv_sec: (ms / 1000) as libc::time_t,
+        tv_nsec: (ms % 1000 * 1_000_000) as libc::c_long,
+    });
+    let time = time.as_ref().map_or(core::ptr::null(), core::ptr::from_ref);
+    // SAFETY: the word is alive, and so is the time, if any.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), FUTEX_WAIT_PRIVATE, value, time) };
+}
+
+/// Wakes the one thread that sleeps on the word.
+#[cfg(target_os = "linux")]
+pub(crate) fn wake(word: &AtomicU32) {
+    // SAFETY: the word is alive.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), FUTEX_WAKE_PRIVATE, 1) };
+}
+
+#[cfg(target_os = "linux")]
+const FUTEX_WAIT_PRIVATE: libc::c_int = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+#[cfg(target_os = "linux")]
+const FUTEX_WAKE_PRIVATE: libc::c_int = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+
+/// Elsewhere nobody is woken; what was to last for ever lasts for a second.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn sleep(_: &AtomicU32, _: u32, ms: Option<u64>) {
+    // SAFETY: no pointers.
+    unsafe { libc::usleep((ms.unwrap_or(1000).min(1000) * 1000) as libc::useconds_t) };
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn wake(_: &AtomicU32) {}
 
 /// How a lock waits: its holder may have been descheduled, so let it run.
 pub(crate) struct Yield;

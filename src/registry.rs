@@ -93,6 +93,17 @@ fn end_alone(_joining: &Joining) {
     ENTERED.store(true, Relaxed);
 }
 
+/// Slow paths of all threads so far, if no heap has anything to age. Whoever
+/// joins or comes through a slow path after the look, comes after what the
+/// caller did before it.
+pub(crate) fn slow_paths_if_idle() -> Option<u64> {
+    let _joining = JOINING.lock();
+    all().try_fold(0, |sum, member| {
+        let heap = member.heap.lock();
+        heap.is_idle().then(|| sum + heap.slow_paths())
+    })
+}
+
 pub(crate) fn threads() -> usize {
     THREADS.load(Relaxed)
 }

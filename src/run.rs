@@ -1,5 +1,6 @@
 //! Blocks that are page runs: above 32 KiB, up to 4 MiB, on slices of their own.
 
+use crate::growth;
 use crate::misuse::die;
 use crate::page_heap::{self, Run};
 use crate::segment::Segment;
@@ -13,6 +14,7 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> *mut u8 {
     let slices = size.div_ceil(SLICE).max(1);
     let align = align.div_ceil(SLICE).max(1);
     let Some((run, resident)) = page_heap::take(slices, align) else { return ptr::null_mut() };
+    growth::add((slices - resident.count_ones() as usize) * (SLICE / PAGE));
     if zeroed {
         clear(run, resident);
     }
@@ -60,9 +62,10 @@ pub(crate) fn resize(block: usize, size: usize) -> bool {
     let slices = (head.run_pages() * PAGE).div_ceil(SLICE);
     let wanted = size.div_ceil(SLICE);
     if wanted > slices {
-        if page_heap::extend(Run { segment, first, slices }, wanted - slices).is_none() {
+        let Some(resident) = page_heap::extend(Run { segment, first, slices }, wanted - slices) else {
             return false;
-        }
+        };
+        growth::add((wanted - slices - resident.count_ones() as usize) * (SLICE / PAGE));
         for back in slices..wanted {
             segment.span(first + back).set_kind(Kind::Inside);
         }

@@ -1,5 +1,6 @@
 //! What a user may set, by the builder or by the environment, read once.
 
+use crate::cgroup;
 use crate::misuse::report;
 use crate::os;
 use core::ffi::CStr;
@@ -12,16 +13,27 @@ pub(crate) struct Settings {
     pub(crate) tick_interval_ms: u64,
     pub(crate) background: bool,
     pub(crate) thread_pool_bytes: usize,
+    /// Bytes; `usize::MAX` for none.
+    pub(crate) limit: usize,
+    pub(crate) limit_from_cgroup: bool,
 }
 
 impl Settings {
-    pub(crate) const DEFAULT: Self =
-        Self { tick_interval_ms: 500, background: false, thread_pool_bytes: 8 << 20 };
+    pub(crate) const DEFAULT: Self = Self {
+        tick_interval_ms: 500,
+        background: false,
+        thread_pool_bytes: 8 << 20,
+        limit: usize::MAX,
+        limit_from_cgroup: false,
+    };
 }
 
 static TICK_INTERVAL_MS: AtomicU64 = AtomicU64::new(Settings::DEFAULT.tick_interval_ms);
 static BACKGROUND: AtomicBool = AtomicBool::new(false);
 static THREAD_POOL_BYTES: AtomicUsize = AtomicUsize::new(Settings::DEFAULT.thread_pool_bytes);
+/// Near the limit threads may pool a part of that.
+static NEAR_LIMIT: AtomicBool = AtomicBool::new(false);
+static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
 static BARRIER_WORKS: AtomicBool = AtomicBool::new(false);
 static READ: AtomicBool = AtomicBool::new(false);
 
@@ -37,8 +49,28 @@ pub(crate) fn read(settings: &Settings) {
     BACKGROUND.store(background.map_or(settings.background, |value| value == 1), Relaxed);
     let pool = pool.map_or(settings.thread_pool_bytes, |value| value as usize);
     THREAD_POOL_BYTES.store(pool, Relaxed);
+    LIMIT.store(read_limit(settings), Relaxed);
     os::register_barrier();
     BARRIER_WORKS.store(os::barrier(), Relaxed);
+}
+
+fn read_limit(settings: &Settings) -> usize {
+    let bytes = variable(c"NEAP_LIMIT_BYTES", "a number of bytes above 0", |&value| value > 0);
+    let cgroup = variable(c"NEAP_LIMIT_FROM_CGROUP", "0 or 1", |&value| value <= 1);
+    let bytes = bytes.map_or(settings.limit, |value| value as usize);
+    let cgroup = cgroup.map_or(settings.limit_from_cgroup, |value| value == 1);
+    bytes.min(if cgroup { cgroup::limit().unwrap_or(usize::MAX) } else { usize::MAX })
+}
+
+/// The soft limit in bytes; `usize::MAX` for none.
+#[inline]
+pub(crate) fn limit() -> usize {
+    LIMIT.load(Relaxed)
+}
+
+/// By a tick: whether the limit is near.
+pub(crate) fn set_near_limit(near: bool) {
+    NEAR_LIMIT.store(near, Relaxed);
 }
 
 pub(crate) fn tick_interval_ms() -> u64 {
@@ -50,7 +82,8 @@ pub(crate) fn background() -> bool {
 }
 
 pub(crate) fn thread_pool_bytes() -> usize {
-    THREAD_POOL_BYTES.load(Relaxed)
+    let bytes = THREAD_POOL_BYTES.load(Relaxed);
+    if NEAR_LIMIT.load(Relaxed) { bytes / 8 } else { bytes }
 }
 
 /// Whether the kernel has the barrier that closing a magazine needs.

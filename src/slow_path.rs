@@ -4,7 +4,7 @@ use crate::local::local;
 use crate::settings::{self, Settings};
 use crate::size_class::{POOLED_MAX, RUN_MAX, block_size};
 use crate::thread_heap::{self, Heap};
-use crate::{fork, give, huge, registry, run, ticker, tide};
+use crate::{fork, give, huge, limit, registry, run, ticker, tide};
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -28,6 +28,7 @@ pub(crate) fn spill(settings: &Settings, class: usize, block: usize) {
     start(settings);
     if with_heap(|heap| heap.spill(class, block)).is_none() {
         give::give(class, &[block], true);
+        ticker::rouse_apart();
     }
 }
 
@@ -36,7 +37,8 @@ pub(crate) fn spill(settings: &Settings, class: usize, block: usize) {
 #[inline(never)]
 pub(crate) fn alloc_large(settings: &Settings, size: usize, align: usize, zeroed: bool) -> *mut u8 {
     start(settings);
-    poll();
+    ticker::poll();
+    purge_at_limit(size);
     retry(|| if size <= RUN_MAX { run::alloc(size, align, zeroed) } else { huge::alloc(size, align, zeroed) })
 }
 
@@ -50,16 +52,20 @@ pub(crate) fn free_large(settings: &Settings, block: usize, size: usize) {
     } else {
         huge::free(block);
     }
-    poll();
+    ticker::poll();
+    ticker::rouse_apart();
 }
 
 /// The block's new address, if its size can change without copying.
 pub(crate) fn resize(block: *mut u8, old: usize, new: usize) -> Option<*mut u8> {
-    match (old, new) {
+    let block = match (old, new) {
         (POOLED_MAX..=RUN_MAX, POOLED_MAX..=RUN_MAX) => run::resize(block as usize, new).then_some(block),
         _ if old > RUN_MAX && new > RUN_MAX => huge::resize(block as usize, new),
         _ => None,
-    }
+    };
+    // What it no longer needs is for the tide.
+    ticker::rouse_apart();
+    block
 }
 
 /// Gives this thread's pooled blocks back to their spans.
@@ -74,15 +80,21 @@ fn with_heap<R>(work: impl FnOnce(&mut Heap) -> R) -> Option<R> {
     let result = work(&mut heap);
     let due = (heap.refills + heap.spills).is_multiple_of(POLL_EVERY);
     drop(heap);
+    ticker::rouse();
     if due {
-        poll();
+        ticker::poll();
+        purge_at_limit(0);
     }
     Some(result)
 }
 
-fn poll() {
-    tide::poll();
-    ticker::start_if_wanted();
+/// Before so much more memory counts as needed beyond the soft limit, all that
+/// is free goes back.
+#[inline]
+fn purge_at_limit(more: usize) {
+    if limit::wants_purge(more) {
+        tide::purge_for(more);
+    }
 }
 
 /// For a thread without a heap: straight from a span.
@@ -93,6 +105,7 @@ fn apart(class: usize, zeroed: bool) -> *mut u8 {
         // SAFETY: a block of this class, ours until it is returned.
         unsafe { block.write_bytes(0, block_size(class)) };
     }
+    ticker::rouse_apart();
     block
 }
 

@@ -10,6 +10,7 @@
 #[path = "span/pages.rs"]
 mod pages;
 
+use crate::growth;
 use crate::misuse::die;
 use crate::size_class::{GEOMETRY, Geometry, PAGE, SPAN_CLASSES};
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -277,7 +278,8 @@ impl Span {
             self.touched.fetch_or(pages, Relaxed);
         }
         if self.released.load(Relaxed) & pages != 0 {
-            self.released.fetch_and(!pages, Relaxed);
+            let new = self.released.fetch_and(!pages, Relaxed) & pages;
+            growth::add(new.count_ones() as usize);
         }
     }
 

@@ -203,12 +203,14 @@ impl Heap {
     }
 
     /// Ends an epoch for this heap: its victims go home, the content of its
-    /// magazines becomes the victims. `own` if the caller is the owner.
-    pub(crate) fn age(&mut self, own: bool) {
+    /// magazines becomes the victims. `own` if the caller is the owner. False
+    /// if there was nothing to age.
+    pub(crate) fn age(&mut self, own: bool) -> bool {
         let Some(local) = self.local else { return self.discard_magazines() };
         if self.withdrawn || (!own && !can_close()) {
-            return;
+            return !self.withdrawn;
         }
+        let idle = self.is_idle();
         self.epoch = epoch::current();
         let mut closed = 0u64;
         for (class, (pool, top)) in self.pools.iter_mut().zip(&local.tops).enumerate() {
@@ -229,6 +231,16 @@ impl Heap {
         if closed == 0 && !own {
             self.withdraw();
         }
+        !idle
+    }
+
+    pub(crate) fn slow_paths(&self) -> u64 {
+        self.refills + self.spills
+    }
+
+    /// Nothing is pooled, and the owner's next operation comes to its slow path.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.withdrawn || self.pools.iter().all(|pool| pool.is_idle(self.local.is_some()))
     }
 
     /// Every magazine was closed for a whole epoch and there are no victims:
@@ -269,7 +281,8 @@ impl Heap {
     }
 
     /// A heap without a thread keeps no magazines beyond a tick.
-    fn discard_magazines(&mut self) {
+    fn discard_magazines(&mut self) -> bool {
+        let some = !self.is_idle();
         for pool in &mut self.pools {
             if let Some(magazine) = pool.magazine.take() {
                 magazine.discard(&mut self.area);
@@ -277,6 +290,7 @@ impl Heap {
         }
         self.area.release();
         self.capacity = 0;
+        some
     }
 }
 

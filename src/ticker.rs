@@ -5,12 +5,17 @@
 //! earlier allocation may come from the loader. It is created with every
 //! signal blocked and without Rust's runtime, so that starting it allocates
 //! nothing of ours and runs no code of the program.
+//!
+//! While it is there, slow paths do no steps of a tick; they wake it early if
+//! memory grows. When there is nothing left to age it sleeps for good: every
+//! magazine is closed then, so whatever a thread does next with a block comes
+//! through its slow path, which wakes the ticker.
 
-use crate::{epoch, settings, tide};
+use crate::{epoch, growth, os, settings, tide};
 use core::ffi::c_void;
 use core::ptr;
-use core::sync::atomic::AtomicBool;
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicU32, fence};
 
 static STARTED: AtomicBool = AtomicBool::new(false);
 /// Set once the loader has done its part and runs the program's initialisers.
@@ -24,14 +29,62 @@ extern "C" fn on_load() {
     LOADED.store(true, Relaxed);
 }
 
+/// What the ticker does; it sleeps on this word.
+static DOES: AtomicU32 = AtomicU32::new(AT_WORK);
+const AT_WORK: u32 = 0;
+/// Sleeps until a tick is due.
+const WAITS: u32 = 1;
+/// Sleeps until a slow path wakes it.
+const RESTS: u32 = 2;
+
+/// Counts what slow paths do without a heap.
+static APART: AtomicU32 = AtomicU32::new(0);
+
+/// Ticks in a row that found nothing, before it rests.
+const QUIET_TICKS: u32 = 2;
+
 /// Enough for a tick, which calls nothing deep; the C library wants the rest.
 const STACK: usize = 128 << 10;
 
-/// From slow paths, holding no lock: starts the ticker if it is wanted and not there.
+/// From slow paths now and then, holding no lock: sees to it that a tick that
+/// is due is done, by the ticker if it is wanted, starting it where need be.
+pub(crate) fn poll() {
+    if !STARTED.load(Relaxed) {
+        tide::poll();
+        if settings::background() && LOADED.load(Relaxed) {
+            start();
+        }
+    } else if growth::is_due() {
+        wake_from(WAITS);
+        if growth::is_overdue() {
+            tide::poll();
+        }
+    }
+}
+
+/// From every slow path, after what it did to its thread's pools, and after
+/// its lock: the ticker has something to age again.
 #[inline]
-pub(crate) fn start_if_wanted() {
-    if settings::background() && !STARTED.load(Relaxed) && LOADED.load(Relaxed) {
-        start();
+pub(crate) fn rouse() {
+    if DOES.load(Relaxed) == RESTS {
+        wake_from(RESTS);
+    }
+}
+
+/// The same for what is done without a heap and its lock.
+#[inline]
+pub(crate) fn rouse_apart() {
+    APART.fetch_add(1, Relaxed);
+    // Pairs with the one in `rest`: the count is seen there, or that it rests
+    // is seen here.
+    fence(SeqCst);
+    rouse();
+}
+
+#[cold]
+fn wake_from(state: u32) {
+    if DOES.compare_exchange(state, AT_WORK, Relaxed, Relaxed).is_ok() {
+        os::wake(&DOES);
     }
 }
 
@@ -62,23 +115,46 @@ fn start() {
 }
 
 extern "C" fn run(_: *mut c_void) -> *mut c_void {
+    let mut quiet = 0;
     loop {
-        sleep_ms(settings::tick_interval_ms());
-        tide::tick();
-        epoch::run_hook();
+        let apart = APART.load(Relaxed);
+        let look = tide::tick_if_due();
+        if look.ticked {
+            epoch::run_hook();
+            quiet = if look.quiet { quiet + 1 } else { 0 };
+        }
+        if quiet < QUIET_TICKS || !rest(apart) {
+            DOES.store(WAITS, Relaxed);
+            os::sleep(&DOES, WAITS, Some(look.wait));
+            DOES.store(AT_WORK, Relaxed);
+        } else {
+            quiet = 0;
+        }
     }
 }
 
-fn sleep_ms(ms: u64) {
-    let time = libc::timespec {
-        tv_sec: (ms / 1000) as libc::time_t,
-        tv_nsec: (ms % 1000 * 1_000_000) as libc::c_long,
-    };
-    // SAFETY: the pointer is to a live timespec; signals are blocked here.
-    unsafe { libc::nanosleep(&time, ptr::null_mut()) };
+/// Sleeps until a slow path has left something to age; false if there is
+/// something already. Typed pools are not asked, so they keep it awake.
+fn rest(apart: u32) -> bool {
+    if epoch::has_hook() {
+        return false;
+    }
+    DOES.store(RESTS, SeqCst);
+    fence(SeqCst);
+    // Under each heap's lock: who comes through a slow path before is seen
+    // here; who comes later sees that the ticker rests.
+    if !tide::is_out() || APART.load(Relaxed) != apart {
+        DOES.store(AT_WORK, Relaxed);
+        return false;
+    }
+    while DOES.load(Relaxed) == RESTS {
+        os::sleep(&DOES, RESTS, None);
+    }
+    true
 }
 
 /// In a fork's child there is no ticker; the next slow path starts one.
 pub(crate) fn forget() {
     STARTED.store(false, Relaxed);
+    DOES.store(AT_WORK, Relaxed);
 }

@@ -4,10 +4,17 @@
 //! Every heap is aged (its victims go home, its local tier becomes the victim
 //! tier), then every span and every free run gives back the pages that nobody
 //! used in the epoch, then the kept mappings that stayed free are unmapped.
+//!
+//! An epoch ends by the clock, or earlier by growth: while new pages are touched
+//! although freed ones are resident, waiting would only add to the peak. Each
+//! such epoch is a share of what is resident, so a program that grows and frees
+//! nothing pays a constant for each page; a steady one touches none.
 
 use crate::central;
 use crate::epoch;
+use crate::growth;
 use crate::huge;
+use crate::limit;
 use crate::local::local;
 use crate::os::{self, Lock};
 use crate::page_heap;
@@ -22,6 +29,20 @@ use core::sync::atomic::Ordering::Relaxed;
 
 /// Slices looked at in one step.
 const STEP: usize = 64;
+
+/// Growth that ends an epoch: a 16th of what is resident, and twice as
+/// much after ticks that found little.
+const SHARE: usize = 16;
+const PATIENCE: usize = 2;
+
+/// What became of a look whether a tick is due.
+pub(crate) struct Look {
+    pub(crate) ticked: bool,
+    /// Nothing is left that a further tick would change.
+    pub(crate) quiet: bool,
+    /// Milliseconds until the next one is due.
+    pub(crate) wait: u64,
+}
 
 /// How far a tick has come.
 enum Phase {
@@ -38,9 +59,27 @@ struct Tide {
     age: bool,
     /// When the next tick is due, in milliseconds of the clock; 0 before the first.
     due: u64,
+    /// Something aged or went back in this tick.
+    busy: bool,
+    /// Of all threads, as it aged their heaps.
+    slow_paths: u64,
+    /// Pages that became resident in the epoch that this tick ends, and those
+    /// that went back since.
+    grown: usize,
+    returned: usize,
+    patience: usize,
 }
 
-static TIDE: Lock<Tide> = Lock::new(Tide { phase: Phase::Idle, age: true, due: 0 });
+static TIDE: Lock<Tide> = Lock::new(Tide {
+    phase: Phase::Idle,
+    age: true,
+    due: 0,
+    busy: false,
+    slow_paths: 0,
+    grown: 0,
+    returned: 0,
+    patience: 1,
+});
 static PAGES_RETURNED: AtomicU64 = AtomicU64::new(0);
 
 /// From slow paths, holding no lock: a step of the tick, if one is due.
@@ -52,6 +91,28 @@ pub(crate) fn poll() {
         }
         tide.step();
     }
+}
+
+/// By the ticker: one whole tick if it is due, or the rest of one.
+pub(crate) fn tick_if_due() -> Look {
+    registry::enter();
+    let mut tide = TIDE.lock();
+    let idle = matches!(tide.phase, Phase::Idle);
+    let ticked = !idle || tide.is_due();
+    if idle && ticked {
+        tide.begin(true);
+    }
+    tide.finish();
+    let wait = tide.due.saturating_sub(os::now_ms()).max(1);
+    Look { ticked, quiet: !tide.busy, wait }
+}
+
+/// Nothing is pooled, free and resident, or kept, and no slow path has been
+/// gone through since the last tick: a further one would change nothing until
+/// one is.
+pub(crate) fn is_out() -> bool {
+    let last = TIDE.lock().slow_paths;
+    registry::slow_paths_if_idle() == Some(last) && page_heap::resident_slices() == 0 && huge::nothing_kept()
 }
 
 /// One whole tick, after the rest of one that is under way.
@@ -68,15 +129,19 @@ pub(crate) fn purge() {
     registry::enter();
     let mut tide = TIDE.lock();
     tide.finish();
-    // Twice, so that the local tiers go home too.
-    for _ in 0..2 {
-        tide.begin(false);
-        while matches!(tide.phase, Phase::Heaps(_)) {
-            tide.step();
-        }
+    tide.purge();
+}
+
+/// The same for the limit's sake, before `more` bytes come; not if a tick is
+/// under way elsewhere.
+#[cold]
+pub(crate) fn purge_for(more: usize) {
+    registry::enter();
+    if let Some(mut tide) = TIDE.try_lock() {
+        tide.finish();
+        tide.purge();
+        limit::purged(more);
     }
-    tide.finish();
-    tide.age = true;
 }
 
 /// Pages given back to the system so far.
@@ -102,14 +167,47 @@ impl Tide {
         if self.due == 0 {
             self.due = now + settings::tick_interval_ms();
         }
-        now >= self.due
+        growth::is_due() || now >= self.due
     }
 
     fn begin(&mut self, age: bool) {
         epoch::advance();
         self.age = age;
-        self.due = os::now_ms() + settings::tick_interval_ms();
+        (self.busy, self.slow_paths) = (false, 0);
+        (self.grown, self.returned) = (growth::begin(), 0);
+        let near = limit::left_if_near();
+        settings::set_near_limit(near.is_some());
+        let interval = settings::tick_interval_ms();
+        self.due = os::now_ms() + if near.is_some() { (interval / 8).max(1) } else { interval };
+        let share = (growth::resident() / SHARE).max(growth::LEAST) * self.patience;
+        growth::allow(near.map_or(share, |left| share.min(left / PAGE / 4).max(growth::LEAST / 16)));
         self.phase = Phase::Heaps(registry::first());
+    }
+
+    fn end(&mut self) {
+        self.busy |= self.returned > 0;
+        // A tick that the clock brought says nothing of growth.
+        if self.grown >= growth::LEAST {
+            self.patience = if self.returned * 8 >= self.grown { 1 } else { PATIENCE.min(self.patience * 2) };
+        }
+    }
+
+    fn purge(&mut self) {
+        // Twice, so that the local tiers go home too.
+        for _ in 0..2 {
+            self.begin(false);
+            while matches!(self.phase, Phase::Heaps(_)) {
+                self.step();
+            }
+        }
+        self.finish();
+        self.age = true;
+    }
+
+    fn returned(&mut self, pages: usize) {
+        self.returned += pages;
+        growth::returned(pages);
+        PAGES_RETURNED.fetch_add(pages as u64, Relaxed);
     }
 
     fn finish(&mut self) {
@@ -123,7 +221,10 @@ impl Tide {
             Phase::Idle => Phase::Idle,
             Phase::Heaps(Some(member)) => {
                 let own = ptr::eq(local().heap(), ptr::from_ref(member).cast());
-                member.heap.lock().age(own);
+                let mut heap = member.heap.lock();
+                self.busy |= heap.age(own);
+                self.slow_paths += heap.slow_paths();
+                drop(heap);
                 Phase::Heaps(member.next())
             }
             Phase::Heaps(None) => Phase::Spans(Segment::first(), 0),
@@ -132,14 +233,17 @@ impl Tide {
             Phase::Runs(Some(segment), word) => self.release_runs(segment, word),
             Phase::Runs(None, _) => Phase::Huge,
             Phase::Huge => {
-                returned(huge::release(!self.age) / PAGE);
+                let pages = huge::release(!self.age) / PAGE;
+                self.returned += pages;
+                PAGES_RETURNED.fetch_add(pages as u64, Relaxed);
+                self.end();
                 Phase::Idle
             }
         };
     }
 
     /// Ends the epoch for the spans of up to `STEP` slices.
-    fn sweep(&self, segment: &'static Segment, from: usize) -> Phase {
+    fn sweep(&mut self, segment: &'static Segment, from: usize) -> Phase {
         let end = (from + STEP).min(segment.slices);
         let mut slice = from;
         while slice < end {
@@ -162,33 +266,32 @@ impl Tide {
         }
     }
 
-    fn end_epoch(&self, class: usize, span: &'static Span) {
+    fn end_epoch(&mut self, class: usize, span: &'static Span) {
         let listed = match span.state.load(Relaxed) {
             state::LISTED => true,
             state::ATTACHED => false,
             _ => return,
         };
         let (_, recent) = span.residue();
+        self.busy |= recent;
         if listed && span.seems_empty(&GEOMETRY[class]) && !(recent && self.age) {
             return central::free_if_empty(class, span, false);
         }
-        returned(span.release_pages(class, self.age));
+        let pages = span.release_pages(class, self.age);
+        self.returned(pages);
         central::after_give(class, span);
         central::relist(class, span);
     }
 
     /// Returns free pages of a group of 64 slices, passing by groups without any.
-    fn release_runs(&self, segment: &'static Segment, from: usize) -> Phase {
+    fn release_runs(&mut self, segment: &'static Segment, from: usize) -> Phase {
         match (from..segment.words()).find(|&group| page_heap::may_release(segment, group)) {
             Some(group) => {
-                returned(page_heap::release(segment, group, self.age) * (SLICE / PAGE));
+                let slices = page_heap::release(segment, group, self.age);
+                self.returned(slices * (SLICE / PAGE));
                 Phase::Runs(Some(segment), group + 1)
             }
             None => Phase::Runs(segment.next(), 0),
         }
     }
-}
-
-fn returned(pages: usize) {
-    PAGES_RETURNED.fetch_add(pages as u64, Relaxed);
 }

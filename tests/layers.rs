@@ -5,10 +5,10 @@ use std::path::Path;
 
 /// Every module, the lowest first; those on one line know nothing of each other.
 const LAYERS: &[&[&str]] = &[
-    &["sync", "misuse", "size_class", "epoch", "alone"],
+    &["sync", "misuse", "size_class", "epoch", "alone", "growth", "cgroup"],
     &["os"],
     &["metadata", "settings", "area"],
-    &["span", "magazine"],
+    &["span", "magazine", "limit"],
     &["segment", "local", "victims"],
     &["page_heap", "huge"],
     &["run", "central"],

@@ -22,6 +22,10 @@ mod misuse {
     }
 }
 
+mod growth {
+    pub(crate) fn add(_: usize) {}
+}
+
 mod os {
     /// # Safety
     /// None needed: nothing is returned.

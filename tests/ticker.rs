@@ -1,0 +1,104 @@
+//! The background ticker: rests when nothing is left to age, and comes back.
+
+mod common;
+
+use common::{MIB, child_succeeds, resident};
+use neap::Neap;
+use std::time::{Duration, Instant};
+
+const INTERVAL: Duration = Duration::from_millis(20);
+
+#[global_allocator]
+static HEAP: Neap = Neap::new().tick_interval(INTERVAL).background(true);
+
+/// Without allocating: ticks until none came for ten intervals.
+fn wait_until_it_rests() -> u64 {
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        let ticks = neap::stats().ticks;
+        std::thread::sleep(INTERVAL * 10);
+        if neap::stats().ticks == ticks {
+            return ticks;
+        }
+        assert!(Instant::now() < end, "it does not rest: {}", neap::stats());
+    }
+}
+
+/// How often the threads of this process went to sleep, the caller not counted.
+fn switches_of_others() -> u64 {
+    let own = own_thread();
+    let tasks = std::fs::read_dir("/proc/self/task").expect("proc").map(|task| task.expect("a task").path());
+    let others = tasks.filter(|task| task.file_name().is_some_and(|name| name != own.as_str()));
+    let count = |task: std::path::PathBuf| {
+        let text = std::fs::read_to_string(task.join("status")).expect("a status");
+        let lines = text.lines().filter_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        lines.map(|count| count.trim().parse::<u64>().expect("a number")).sum::<u64>()
+    };
+    others.map(count).sum()
+}
+
+fn own_thread() -> String {
+    // SAFETY: no arguments.
+    unsafe { libc::gettid() }.to_string()
+}
+
+#[test]
+fn it_rests_when_nothing_is_left_and_comes_back() {
+    child_succeeds("it_rests_when_nothing_is_left_and_comes_back", &[], || {
+        drop((0..10_000).map(|n| Box::new([n; 20])).collect::<Vec<_>>());
+        for round in 0..5 {
+            let ticks = wait_until_it_rests();
+            std::thread::sleep(INTERVAL * 20);
+            assert_eq!(neap::stats().ticks, ticks, "round {round}");
+            // One pair brings it back, by way of the slow path it must take.
+            drop(std::hint::black_box(Box::new([round; 20])));
+            let end = Instant::now() + Duration::from_secs(20);
+            while neap::stats().ticks == ticks {
+                assert!(Instant::now() < end, "round {round}: it does not come back");
+                std::thread::sleep(INTERVAL);
+            }
+        }
+        println!("{}", neap::stats());
+    });
+}
+
+#[test]
+fn while_it_rests_no_thread_is_switched_to() {
+    child_succeeds("while_it_rests_no_thread_is_switched_to", &[], || {
+        let sleepers: Vec<_> = (0..8)
+            .map(|_| {
+                std::thread::spawn(|| {
+                    drop((0..1000).map(|n| Box::new([n; 20])).collect::<Vec<_>>());
+                    std::thread::park();
+                })
+            })
+            .collect();
+        // Reading allocates, so it is done around the rest, not in it.
+        wait_until_it_rests();
+        let before = switches_of_others();
+        wait_until_it_rests();
+        std::thread::sleep(INTERVAL * 100);
+        let after = switches_of_others();
+        // A hundred intervals; coming to rest takes some.
+        assert!(after - before < 60, "{} switches", after - before);
+        sleepers.iter().for_each(|sleeper| sleeper.thread().unpark());
+        sleepers.into_iter().for_each(|sleeper| sleeper.join().expect("no panic"));
+    });
+}
+
+#[test]
+fn what_is_freed_just_before_it_rests_goes_too() {
+    child_succeeds("what_is_freed_just_before_it_rests_goes_too", &[], || {
+        let start = resident();
+        for pause in 0..60 {
+            drop((0..2000).map(|_| vec![1u8; 3000]).collect::<Vec<_>>());
+            drop(vec![1u8; MIB]);
+            drop(vec![1u8; 6 * MIB]);
+            // Some of these fall into the moment in which it lies down.
+            std::thread::sleep(INTERVAL * 2 + Duration::from_millis(pause * 3));
+        }
+        wait_until_it_rests();
+        let left = resident().saturating_sub(start);
+        assert!(left < 2 * MIB, "{left} {}", neap::stats());
+    });
+}
