@@ -106,15 +106,16 @@ fn a_sleeping_threads_pool_is_aged_too() {
 #[test]
 fn pages_used_in_an_epoch_stay_and_others_go() {
     child_succeeds("pages_used_in_an_epoch_stay_and_others_go", &[], || {
-        let blocks: Vec<_> = (0..4000).map(|_| alloc()).collect();
+        // Below what makes a tick due early.
+        let blocks: Vec<_> = (0..1000).map(|_| alloc()).collect();
         blocks.into_iter().for_each(free);
         neap::tick();
         let first = neap::stats();
-        assert!(first.resident > 8 << 20, "freed in this epoch, so still here: {first}");
+        assert!(first.resident > 2 << 20, "freed in this epoch, so still here: {first}");
         neap::tick();
         let second = neap::stats();
-        assert!(second.pages_returned > first.pages_returned + 2000, "{second}");
-        assert!(second.resident < 2 << 20, "{second}");
+        assert!(second.pages_returned > first.pages_returned + 500, "{second}");
+        assert!(second.resident < 1 << 20, "{second}");
     });
 }
 
