@@ -34,12 +34,16 @@
 //! from an allocation.
 
 mod alone;
+#[cfg(target_os = "linux")]
+#[doc(hidden)]
+pub mod c_family;
 mod central;
 mod class_pool;
 mod epoch;
 mod fork;
 mod give;
 mod huge;
+mod live;
 mod local;
 mod magazine;
 mod metadata;

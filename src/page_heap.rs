@@ -8,6 +8,7 @@
 //! and a reused page costs no fault; a tick returns what is resident and not
 //! recent.
 
+use crate::live;
 use crate::os::{self, Lock};
 use crate::segment::Segment;
 use crate::size_class::SLICE;
@@ -129,6 +130,7 @@ fn release_slices(segment: &'static Segment, group: usize, slices: u64) -> u64 {
         let run = Run { segment, first: group * 64 + first, slices: count };
         // SAFETY: free slices that nobody can take meanwhile.
         if unsafe { os::release(run.start() as *mut u8, count * SLICE) } {
+            live::release(segment, run.first, count);
             returned |= mask(count) << first;
         }
         rest &= !(mask(count) << first);

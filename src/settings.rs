@@ -12,24 +12,23 @@ pub(crate) struct Settings {
     pub(crate) tick_interval_ms: u64,
     pub(crate) background: bool,
     pub(crate) thread_pool_bytes: usize,
+    /// Whether others' settings may replace them later: the C family's first
+    /// call may come before the program's own allocator is used.
+    pub(crate) provisional: bool,
 }
 
 impl Settings {
     pub(crate) const DEFAULT: Self =
-        Self { tick_interval_ms: 500, background: false, thread_pool_bytes: 8 << 20 };
+        Self { tick_interval_ms: 500, background: false, thread_pool_bytes: 8 << 20, provisional: false };
 }
 
 static TICK_INTERVAL_MS: AtomicU64 = AtomicU64::new(Settings::DEFAULT.tick_interval_ms);
 static BACKGROUND: AtomicBool = AtomicBool::new(false);
 static THREAD_POOL_BYTES: AtomicUsize = AtomicUsize::new(Settings::DEFAULT.thread_pool_bytes);
 static BARRIER_WORKS: AtomicBool = AtomicBool::new(false);
-static READ: AtomicBool = AtomicBool::new(false);
 
 /// Takes the program's settings, once, and what the environment overrides.
 pub(crate) fn read(settings: &Settings) {
-    if READ.swap(true, Relaxed) {
-        return;
-    }
     let interval = variable(c"NEAP_TICK_INTERVAL_MS", "milliseconds above 0", |&value| value > 0);
     let background = variable(c"NEAP_BACKGROUND", "0 or 1", |&value| value <= 1);
     let pool = variable(c"NEAP_THREAD_POOL_BYTES", "a number of bytes", |_| true);
