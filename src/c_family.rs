@@ -14,15 +14,15 @@ mod system;
 
 pub use blocks::{calloc, free, malloc};
 pub use cpp::{
-    delete_aligned, delete_aligned_nothrow, delete_nothrow, delete_sized, new, new_aligned, new_aligned_nothrow,
-    new_nothrow,
+    delete_aligned, delete_aligned_nothrow, delete_nothrow, delete_sized, new, new_aligned,
+    new_aligned_nothrow, new_nothrow,
 };
 pub use libc::{mallinfo as Info, mallinfo2 as Info2};
 pub use standard::{
     aligned_alloc, free_aligned_sized, free_sized, malloc_usable_size, memalign, posix_memalign, pvalloc,
     realloc, reallocarray, valloc,
 };
-pub use system::{malloc_stats, malloc_trim, mallinfo, mallinfo2, mallopt};
+pub use system::{mallinfo, mallinfo2, malloc_stats, malloc_trim, mallopt};
 
 /// The family's own heap in a program built with the feature: what settings
 /// the program's own `Neap` has come before its.

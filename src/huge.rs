@@ -140,9 +140,8 @@ pub(crate) fn resize(block: usize, size: usize) -> Option<*mut u8> {
 pub(crate) fn size(block: usize) -> Option<usize> {
     let mut table = TABLE.lock();
     // SAFETY: nodes on a list are alive, and reached under the lock only.
-    let mut nodes = core::iter::successors(unsafe { table.bucket(block).as_ref() }, |huge| unsafe {
-        huge.next.as_ref()
-    });
+    let mut nodes =
+        core::iter::successors(unsafe { table.bucket(block).as_ref() }, |huge| unsafe { huge.next.as_ref() });
     nodes.find(|huge| huge.start == block).map(|huge| huge.used)
 }
 

@@ -43,6 +43,7 @@ mod epoch;
 mod fork;
 mod give;
 mod huge;
+#[cfg(target_os = "linux")]
 mod live;
 mod local;
 mod magazine;

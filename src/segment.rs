@@ -112,7 +112,7 @@ impl Segment {
         let next = AtomicPtr::new(FIRST.load(Relaxed));
         let live = AtomicPtr::new(ptr::null_mut());
         // SAFETY: the piece is ours and large enough.
-        unsafe { segment.write(Segment { base, slices, spans, next, bits, live })  };
+        unsafe { segment.write(Segment { base, slices, spans, next, bits, live }) };
         // SAFETY: just written, never given back.
         let segment = unsafe { segment.as_ref() };
         map::insert(segment)?;

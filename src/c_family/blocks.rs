@@ -71,16 +71,12 @@ pub unsafe fn malloc(heap: &'static Neap, size: usize) -> *mut c_void {
 #[inline(always)]
 pub unsafe fn free(heap: &'static Neap, block: *mut c_void) {
     let block = block as usize;
-    if let Some(mark) = live::at_home(block) {
-        let class = mark.load(Relaxed).wrapping_sub(1) as usize;
-        if class < CLASSES {
-            mark.store(0, Relaxed);
-            // SAFETY: a class, and the block was live, so the caller's to give.
-            if !unsafe { push(class, block) } {
-                spilled(heap, class, block);
-            }
-            return;
+    if let Some(class) = live::end_at_home(block) {
+        // SAFETY: a class, and the block was live, so the caller's to give.
+        if !unsafe { push(class, block) } {
+            spilled(heap, class, block);
         }
+        return;
     }
     free_elsewhere(heap, block);
 }
@@ -194,7 +190,11 @@ fn free_elsewhere(heap: &'static Neap, block: usize) {
     if block == 0 {
         return;
     }
-    match take(block, Use::Free) {
+    let live = take(block, Use::Free);
+    if let Live::Pooled(class) = live {
+        live::note_class(block, class);
+    }
+    match live {
         // SAFETY: a class, and the block was live, so the caller's to give.
         Live::Pooled(class) if unsafe { push(class, block) } => {}
         Live::Pooled(class) => spilled(heap, class, block),
