@@ -40,6 +40,21 @@ pub(crate) fn read(settings: &Settings) {
     BARRIER_WORKS.store(os::barrier(), Relaxed);
 }
 
+/// Whether the C library knows the environment: the loader allocates before it does.
+#[cfg(target_os = "linux")]
+pub(crate) fn has_environment() -> bool {
+    unsafe extern "C" {
+        static environ: *const *const core::ffi::c_char;
+    }
+    // SAFETY: the C library's variable; read, as `getenv` does.
+    !unsafe { environ }.is_null()
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn has_environment() -> bool {
+    true
+}
+
 pub(crate) fn tick_interval_ms() -> u64 {
     TICK_INTERVAL_MS.load(Relaxed)
 }

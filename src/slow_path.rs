@@ -106,17 +106,19 @@ fn retry(mut attempt: impl FnMut() -> *mut u8) -> *mut u8 {
 }
 
 /// At the first slow path of the process, and at the first with settings of
-/// the program's own.
+/// the program's own, once there is an environment.
 #[inline]
 fn start(settings: &Settings) {
-    let wanted = if settings.provisional { PROVISIONAL } else { SETTLED };
-    if STARTED.load(Relaxed) < wanted {
-        start_with(settings, wanted);
+    let started = STARTED.load(Relaxed);
+    if started < PROVISIONAL || (started < SETTLED && !settings.provisional) {
+        start_with(settings);
     }
 }
 
 #[cold]
-fn start_with(settings: &Settings, wanted: u8) {
+fn start_with(settings: &Settings) {
+    let settled = !settings.provisional && settings::has_environment();
+    let wanted = if settled { SETTLED } else { PROVISIONAL };
     let before = STARTED.fetch_max(wanted, Relaxed);
     if before < wanted {
         settings::read(settings);
