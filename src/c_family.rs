@@ -9,6 +9,7 @@ mod blocks;
 mod cpp;
 mod export;
 mod judge;
+mod pin;
 mod standard;
 mod system;
 
@@ -18,6 +19,7 @@ pub use cpp::{
     new_aligned_nothrow, new_nothrow,
 };
 pub use libc::{mallinfo as Info, mallinfo2 as Info2};
+pub use pin::stay_loaded;
 pub use standard::{
     aligned_alloc, free_aligned_sized, free_sized, malloc_usable_size, memalign, posix_memalign, pvalloc,
     realloc, reallocarray, valloc,

@@ -4,7 +4,9 @@ use super::{Case, End};
 use libc::{c_void, free, malloc};
 use std::collections::HashSet;
 use std::hint::black_box;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 const fn dies(name: &'static str, what: &'static str, run: fn()) -> Case {
     Case { name, run, end: End::Dies(what) }
@@ -86,15 +88,26 @@ fn in_between(size: usize) {
 fn later(size: usize) {
     let block = take(size) as usize;
     give(block);
-    std::thread::sleep(std::time::Duration::from_millis(1200));
+    std::thread::sleep(Duration::from_millis(1200));
     give(block);
     look_around(size);
 }
 
 fn elsewhere(size: usize) {
+    // The thread is there before, since starting it allocates.
     let block = take(size) as usize;
+    let (freed, wait) = (Arc::new(AtomicU64::new(0)), Duration::from_millis(1));
+    let seen = freed.clone();
+    let thread = std::thread::spawn(move || {
+        while seen.load(Ordering::Acquire) == 0 {
+            std::thread::sleep(wait);
+        }
+        give(block);
+    });
+    std::thread::sleep(Duration::from_millis(20));
     give(block);
-    std::thread::spawn(move || give(block)).join().expect("no panic");
+    freed.store(1, Ordering::Release);
+    thread.join().expect("no panic");
     look_around(size);
 }
 

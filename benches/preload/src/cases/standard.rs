@@ -133,7 +133,7 @@ fn reallocation() {
         assert!(!block.is_null());
         // As the C library: frees, gives null, and no error.
         set_errno(0);
-        assert!(realloc(block, 0).is_null());
+        assert!(black_box(realloc(black_box(block), 0)).is_null());
         assert_eq!(errno(), 0);
         let empty = realloc(ptr::null_mut(), 0);
         assert!(!empty.is_null());
@@ -166,7 +166,7 @@ fn array() {
         fails(ENOMEM, || reallocarray(block, black_box(1 << 33), 1 << 33));
         let block = reallocarray(block, 100, 10);
         assert!(malloc_usable_size(block) >= 1000);
-        assert!(reallocarray(block, 0, 10).is_null());
+        assert!(black_box(reallocarray(black_box(block), 0, 10)).is_null());
     }
 }
 
