@@ -14,7 +14,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let program = std::env::current_exe()?.with_file_name("case");
     let libraries = Library::all()?;
     let mut table = Builder::new();
-    table.push_record(["what a program does"].into_iter().chain(libraries.iter().map(|library| library.name)));
+    table
+        .push_record(["what a program does"].into_iter().chain(libraries.iter().map(|library| library.name)));
     for case in misuse::ALL {
         let mut row = vec![case.name.to_owned()];
         for library in &libraries {

@@ -37,9 +37,8 @@ unsafe extern "C" {
     fn mallopt(parameter: c_int, value: c_int) -> c_int;
 }
 
-const SIZES: [usize; 16] = [
-    0, 1, 7, 8, 9, 24, 40, 72, 100, 1025, 5000, 32_769, 100_000, 300_000, 2 << 20, 9 << 20,
-];
+const SIZES: [usize; 16] =
+    [0, 1, 7, 8, 9, 24, 40, 72, 100, 1025, 5000, 32_769, 100_000, 300_000, 2 << 20, 9 << 20];
 
 fn alignment() {
     for size in 0..5000 {
@@ -234,8 +233,7 @@ fn pages() {
 fn quiet() {
     let kinds = |index: usize| if index.is_multiple_of(500) { SIZES.len() } else { 12 };
     // SAFETY: no contract.
-    let blocks: Vec<_> =
-        (0..20_000).map(|index| unsafe { malloc(SIZES[index % kinds(index)]) }).collect();
+    let blocks: Vec<_> = (0..20_000).map(|index| unsafe { malloc(SIZES[index % kinds(index)]) }).collect();
     for block in blocks {
         set_errno(77);
         // SAFETY: from malloc, once.
@@ -298,7 +296,14 @@ fn operators() {
     unsafe {
         for kind in ["w", "a"] {
             let delete = if kind == "w" { "_ZdlPv" } else { "_ZdaPv" };
-            let deletes = ["", "m", "RKSt9nothrow_t", "St11align_val_t", "mSt11align_val_t", "St11align_val_tRKSt9nothrow_t"];
+            let deletes = [
+                "",
+                "m",
+                "RKSt9nothrow_t",
+                "St11align_val_t",
+                "mSt11align_val_t",
+                "St11align_val_tRKSt9nothrow_t",
+            ];
             for end in deletes {
                 let delete: unsafe extern "C" fn(*mut c_void, usize, usize) =
                     std::mem::transmute(operator(&format!("{delete}{end}")));
@@ -332,7 +337,8 @@ fn handler() {
     // SAFETY: functions of the C++ library by their types.
     unsafe {
         libc::dlopen(c"libstdc++.so.6".as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL);
-        let set: unsafe extern "C" fn(extern "C" fn()) = std::mem::transmute(operator("_ZSt15set_new_handlerPFvvE"));
+        let set: unsafe extern "C" fn(extern "C" fn()) =
+            std::mem::transmute(operator("_ZSt15set_new_handlerPFvvE"));
         set(handle);
         let new: unsafe extern "C" fn(usize) -> *mut c_void = std::mem::transmute(operator("_Znwm"));
         new(isize::MAX as usize);

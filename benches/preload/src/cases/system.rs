@@ -275,9 +275,9 @@ fn no_mappings() {
         let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         let start = libc::mmap(ptr::null_mut(), PAGES * 4096, libc::PROT_NONE, kind, -1, 0);
         assert_ne!(start, libc::MAP_FAILED);
-        let full = (0..PAGES).step_by(2).any(|page| {
-            libc::mprotect(start.byte_add(page * 4096), 4096, libc::PROT_READ) != 0
-        });
+        let full = (0..PAGES)
+            .step_by(2)
+            .any(|page| libc::mprotect(start.byte_add(page * 4096), 4096, libc::PROT_READ) != 0);
         if !full {
             // The limit is set higher than is worth trying.
             return;
