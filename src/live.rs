@@ -89,7 +89,7 @@ fn index_at_home(address: usize) -> Option<usize> {
 /// that compare the low 12 bits of addresses first.
 #[inline(always)]
 fn place(index: usize) -> usize {
-    index ^ (index / MARKS_OF_SLICE) % 64 * 64
+    index ^ ((index / MARKS_OF_SLICE) % 64 * 64)
 }
 
 /// The mark of an address in the first segment.
