@@ -136,6 +136,15 @@ pub(crate) fn resize(block: usize, size: usize) -> Option<*mut u8> {
     fits.then_some(start as *mut u8)
 }
 
+/// Bytes of a block in use; none for an address that is not one.
+pub(crate) fn size(block: usize) -> Option<usize> {
+    let mut table = TABLE.lock();
+    // SAFETY: nodes on a list are alive, and reached under the lock only.
+    let mut nodes =
+        core::iter::successors(unsafe { table.bucket(block).as_ref() }, |huge| unsafe { huge.next.as_ref() });
+    nodes.find(|huge| huge.start == block).map(|huge| huge.used)
+}
+
 /// Unmaps what stayed free for a whole epoch, or with `all`, whatever is free.
 /// Gives the bytes.
 pub(crate) fn release(all: bool) -> usize {

@@ -24,6 +24,15 @@
 //! [`Pool`] is the same idea for objects of your own: Go's `sync.Pool`, typed.
 //! It works under any global allocator.
 //!
+//! # C code in the same process
+//!
+//! The feature `malloc` exports `malloc` and the rest of the C family, and C++'s
+//! operators, from the program, so that what its C libraries allocate is Neap's
+//! too (Linux). The settings are those of the program's own [`Neap`]. For
+//! programs that cannot be rebuilt, `examples/neap_preload.rs` is the same as a
+//! shared library for `LD_PRELOAD`. `free` looks every pointer up: a double
+//! free, or an address that is no block in use, ends the process at once.
+//!
 //! # Costs
 //!
 //! A block of up to 256 KiB taken and given back while the thread's pool serves
@@ -35,6 +44,9 @@
 
 mod alone;
 mod area;
+#[cfg(target_os = "linux")]
+#[doc(hidden)]
+pub mod c_family;
 mod central;
 mod cgroup;
 mod class_pool;
@@ -44,6 +56,8 @@ mod give;
 mod growth;
 mod huge;
 mod limit;
+#[cfg(target_os = "linux")]
+mod live;
 mod local;
 mod magazine;
 mod metadata;

@@ -38,13 +38,19 @@ use core::time::Duration;
 /// at the latest when the block leaves the thread's pool.
 #[derive(Debug)]
 pub struct Neap {
-    settings: Settings,
+    pub(crate) settings: Settings,
 }
 
 impl Neap {
     /// An allocator with the default settings.
     pub const fn new() -> Self {
         Self { settings: Settings::DEFAULT }
+    }
+
+    /// The default settings, as long as no other allocator's are known.
+    #[cfg(feature = "malloc")]
+    pub(crate) const fn provisional() -> Self {
+        Self { settings: Settings { provisional: true, ..Settings::DEFAULT } }
     }
 
     /// How long an epoch lasts (whole milliseconds, at least one). Memory that

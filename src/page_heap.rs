@@ -8,6 +8,8 @@
 //! and a reused page costs no fault; a tick returns what is resident and not
 //! recent.
 
+#[cfg(target_os = "linux")]
+use crate::live;
 use crate::os::{self, Lock};
 use crate::segment::Segment;
 use crate::size_class::SLICE;
@@ -129,6 +131,8 @@ fn release_slices(segment: &'static Segment, group: usize, slices: u64) -> u64 {
         let run = Run { segment, first: group * 64 + first, slices: count };
         // SAFETY: free slices that nobody can take meanwhile.
         if unsafe { os::release(run.start() as *mut u8, count * SLICE) } {
+            #[cfg(target_os = "linux")]
+            live::release(segment, run.first, count);
             returned |= mask(count) << first;
         }
         rest &= !(mask(count) << first);

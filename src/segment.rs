@@ -7,7 +7,7 @@ use crate::size_class::{PAGE, RUN_MAX, SLICE};
 use crate::span::Span;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use core::sync::atomic::{AtomicPtr, AtomicU64};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64};
 
 /// Segments start on a granule and are a whole number of them.
 const GRANULE: usize = RUN_MAX;
@@ -23,6 +23,8 @@ pub(crate) struct Segment {
     /// Which slices are free, by the page heap, under its lock: four bitmaps
     /// of [`Segment::words`] words each.
     bits: NonNull<AtomicU64>,
+    /// The live map of the C family, once it has blocks here (see `live.rs`).
+    pub(crate) live: AtomicPtr<AtomicU8>,
 }
 
 // SAFETY: what the pointers lead to is atomic, or guards itself.
@@ -108,8 +110,9 @@ impl Segment {
         let spans = os::reserve(slices * size_of::<Span>(), PAGE)?.cast();
         let bits = os::reserve(4 * slices.div_ceil(64) * 8, 8)?.cast();
         let next = AtomicPtr::new(FIRST.load(Relaxed));
+        let live = AtomicPtr::new(ptr::null_mut());
         // SAFETY: the piece is ours and large enough.
-        unsafe { segment.write(Segment { base, slices, spans, next, bits }) };
+        unsafe { segment.write(Segment { base, slices, spans, next, bits, live }) };
         // SAFETY: just written, never given back.
         let segment = unsafe { segment.as_ref() };
         map::insert(segment)?;

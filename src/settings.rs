@@ -16,6 +16,9 @@ pub(crate) struct Settings {
     /// Bytes; `usize::MAX` for none.
     pub(crate) limit: usize,
     pub(crate) limit_from_cgroup: bool,
+    /// Whether others' settings may replace them later: the C family's first
+    /// call may come before the program's own allocator is used.
+    pub(crate) provisional: bool,
 }
 
 impl Settings {
@@ -25,6 +28,7 @@ impl Settings {
         thread_pool_bytes: 8 << 20,
         limit: usize::MAX,
         limit_from_cgroup: false,
+        provisional: false,
     };
 }
 
@@ -35,13 +39,9 @@ static THREAD_POOL_BYTES: AtomicUsize = AtomicUsize::new(Settings::DEFAULT.threa
 static NEAR_LIMIT: AtomicBool = AtomicBool::new(false);
 static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
 static BARRIER_WORKS: AtomicBool = AtomicBool::new(false);
-static READ: AtomicBool = AtomicBool::new(false);
 
 /// Takes the program's settings, once, and what the environment overrides.
 pub(crate) fn read(settings: &Settings) {
-    if READ.swap(true, Relaxed) {
-        return;
-    }
     let interval = variable(c"NEAP_TICK_INTERVAL_MS", "milliseconds above 0", |&value| value > 0);
     let background = variable(c"NEAP_BACKGROUND", "0 or 1", |&value| value <= 1);
     let pool = variable(c"NEAP_THREAD_POOL_BYTES", "a number of bytes", |_| true);
@@ -71,6 +71,21 @@ pub(crate) fn limit() -> usize {
 /// By a tick: whether the limit is near.
 pub(crate) fn set_near_limit(near: bool) {
     NEAR_LIMIT.store(near, Relaxed);
+}
+
+/// Whether the C library knows the environment: the loader allocates before it does.
+#[cfg(target_os = "linux")]
+pub(crate) fn has_environment() -> bool {
+    unsafe extern "C" {
+        static environ: *const *const core::ffi::c_char;
+    }
+    // SAFETY: the C library's variable; read, as `getenv` does.
+    !unsafe { environ }.is_null()
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn has_environment() -> bool {
+    true
 }
 
 pub(crate) fn tick_interval_ms() -> u64 {

@@ -5,13 +5,16 @@ use crate::settings::{self, Settings};
 use crate::size_class::{POOLED_MAX, RUN_MAX, block_size};
 use crate::thread_heap::{self, Heap};
 use crate::{fork, give, huge, limit, registry, run, ticker, tide};
-use core::sync::atomic::AtomicBool;
+use core::sync::atomic::AtomicU8;
 use core::sync::atomic::Ordering::Relaxed;
 
 /// Slow paths between two looks at the clock.
 const POLL_EVERY: u64 = 8;
 
-static STARTED: AtomicBool = AtomicBool::new(false);
+/// 0 before the first slow path, then one of the two.
+static STARTED: AtomicU8 = AtomicU8::new(0);
+const PROVISIONAL: u8 = 1;
+const SETTLED: u8 = 2;
 
 /// A block of a pooled class, after a pop that found none. Null without memory.
 #[cold]
@@ -115,11 +118,25 @@ fn retry(mut attempt: impl FnMut() -> *mut u8) -> *mut u8 {
     if block.is_null() && huge::release(true) > 0 { attempt() } else { block }
 }
 
-/// At the first slow path of the process.
+/// At the first slow path of the process, and at the first with settings of
+/// the program's own, once there is an environment.
 #[inline]
 fn start(settings: &Settings) {
-    if !STARTED.load(Relaxed) && !STARTED.swap(true, Relaxed) {
+    let started = STARTED.load(Relaxed);
+    if started < PROVISIONAL || (started < SETTLED && !settings.provisional) {
+        start_with(settings);
+    }
+}
+
+#[cold]
+fn start_with(settings: &Settings) {
+    let settled = !settings.provisional && settings::has_environment();
+    let wanted = if settled { SETTLED } else { PROVISIONAL };
+    let before = STARTED.fetch_max(wanted, Relaxed);
+    if before < wanted {
         settings::read(settings);
+    }
+    if before == 0 {
         fork::register();
     }
 }

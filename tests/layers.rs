@@ -10,7 +10,8 @@ const LAYERS: &[&[&str]] = &[
     &["metadata", "settings", "area"],
     &["span", "magazine", "limit"],
     &["segment", "local", "victims"],
-    &["page_heap", "huge"],
+    &["live", "huge"],
+    &["page_heap"],
     &["run", "central"],
     &["give"],
     &["class_pool"],
@@ -21,6 +22,7 @@ const LAYERS: &[&[&str]] = &[
     &["fork"],
     &["slow_path"],
     &["neap", "pool"],
+    &["c_family"],
 ];
 
 #[test]

@@ -1,0 +1,263 @@
+//! Blocks taken and given: the fast paths, and what they fall back to.
+
+use super::judge::{Use, refuse};
+use crate::local::{pop, push};
+use crate::neap::Neap;
+use crate::segment::Segment;
+use crate::size_class::{CLASSES, PAGE, POOLED_MAX, RUN_MAX, block_size, class_of, padded};
+use crate::{huge, live, slow_path};
+use core::ffi::c_void;
+use core::ptr;
+use core::sync::atomic::Ordering::Relaxed;
+
+/// Every block is aligned to this, also one of a single byte.
+pub(super) const ALIGN: usize = live::GRAIN;
+
+/// Sizes up to this find their class in a table.
+const SMALL_MAX: usize = 1024;
+
+/// The class of a size, by sixteenths.
+static SMALL: [u8; SMALL_MAX / ALIGN + 1] = {
+    let mut table = [0; SMALL_MAX / ALIGN + 1];
+    let mut index = 0;
+    while index < table.len() {
+        table[index] = class_of(padded(index * ALIGN, ALIGN)) as u8;
+        index += 1;
+    }
+    table
+};
+
+/// The mark of a pooled block of this class.
+const fn mark_of(class: usize) -> u8 {
+    class as u8 + 1
+}
+
+/// The mark of a run too large to be pooled.
+const LARGE: u8 = CLASSES as u8 + 1;
+
+/// What a block in the program's hands is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Live {
+    Pooled(usize),
+    Run,
+    Huge,
+}
+
+/// C's `malloc`.
+///
+/// # Safety
+/// None beyond C's contract.
+#[inline(always)]
+pub unsafe fn malloc(heap: &'static Neap, size: usize) -> *mut c_void {
+    if size > SMALL_MAX {
+        return middling(heap, size);
+    }
+    let class = SMALL[size.div_ceil(ALIGN)] as usize;
+    // SAFETY: a class; a miss goes to the slow path.
+    let block = unsafe { pop(class) };
+    if block != 0
+        && let Some(mark) = live::at_home(block)
+    {
+        mark.store(mark_of(class), Relaxed);
+        return block as *mut c_void;
+    }
+    missed(heap, class, block)
+}
+
+/// C's `free`.
+///
+/// # Safety
+/// None: what is no live block ends the process.
+#[inline(always)]
+pub unsafe fn free(heap: &'static Neap, block: *mut c_void) {
+    let block = block as usize;
+    if let Some(class) = live::end_at_home(block) {
+        // SAFETY: a class, and the block was live, so the caller's to give.
+        if !unsafe { push(class, block) } {
+            spilled(heap, class, block);
+        }
+        return;
+    }
+    free_elsewhere(heap, block);
+}
+
+/// C's `calloc`.
+///
+/// # Safety
+/// None beyond C's contract.
+#[inline(always)]
+pub unsafe fn calloc(heap: &'static Neap, count: usize, size: usize) -> *mut c_void {
+    let Some(size) = count.checked_mul(size) else { return exhausted() };
+    if size > POOLED_MAX {
+        return large(heap, size, ALIGN, true);
+    }
+    // SAFETY: C's contract.
+    let block = unsafe { malloc(heap, size) };
+    if !block.is_null() {
+        // SAFETY: a block of at least that size.
+        unsafe { block.cast::<u8>().write_bytes(0, size) };
+    }
+    block
+}
+
+/// A block of any size and alignment, which is a power of two.
+pub(super) fn aligned(heap: &'static Neap, size: usize, align: usize) -> *mut c_void {
+    let align = align.max(ALIGN);
+    // Beyond `isize::MAX` both fail below; here the sum must not wrap.
+    if size > isize::MAX as usize || align > isize::MAX as usize / 2 {
+        return exhausted();
+    }
+    let size = padded(size, align);
+    if size > POOLED_MAX { large(heap, size, align, false) } else { pooled(heap, class_of(size)) }
+}
+
+#[inline(never)]
+fn middling(heap: &'static Neap, size: usize) -> *mut c_void {
+    if size > POOLED_MAX {
+        return large(heap, size, ALIGN, false);
+    }
+    pooled(heap, class_of(padded(size, ALIGN)))
+}
+
+#[inline(always)]
+fn pooled(heap: &'static Neap, class: usize) -> *mut c_void {
+    // SAFETY: a class; a miss goes to the slow path.
+    let block = unsafe { pop(class) };
+    if block != 0
+        && let Some(mark) = live::at_home(block)
+    {
+        mark.store(mark_of(class), Relaxed);
+        return block as *mut c_void;
+    }
+    missed(heap, class, block)
+}
+
+/// Gets a block where the pop found none, and marks it wherever it lies.
+#[cold]
+#[inline(never)]
+fn missed(heap: &'static Neap, class: usize, block: usize) -> *mut c_void {
+    let block = match block {
+        0 => slow_path::refill(&heap.settings, class, false) as usize,
+        block => block,
+    };
+    if block == 0 {
+        return exhausted();
+    }
+    match live::find_or_cover(block) {
+        Some(mark) => mark.store(mark_of(class), Relaxed),
+        None => {
+            slow_path::spill(&heap.settings, class, block);
+            return exhausted();
+        }
+    }
+    block as *mut c_void
+}
+
+/// A block above the pooled sizes.
+#[cold]
+#[inline(never)]
+fn large(heap: &'static Neap, size: usize, align: usize, zeroed: bool) -> *mut c_void {
+    if size > isize::MAX as usize {
+        return exhausted();
+    }
+    let size = padded(size, align);
+    let block = slow_path::alloc_large(&heap.settings, size, align, zeroed);
+    if block.is_null() {
+        return exhausted();
+    }
+    if size <= RUN_MAX {
+        match live::find_or_cover(block as usize) {
+            Some(mark) => mark.store(LARGE, Relaxed),
+            None => {
+                slow_path::free_large(&heap.settings, block as usize, size);
+                return exhausted();
+            }
+        }
+    }
+    block.cast()
+}
+
+/// A block that its thread's magazine has no room for.
+#[cold]
+#[inline(never)]
+fn spilled(heap: &'static Neap, class: usize, block: usize) {
+    keeping_errno(|| slow_path::spill(&heap.settings, class, block));
+}
+
+/// A block above the pooled sizes, one beyond the first segment, or none.
+#[inline(never)]
+fn free_elsewhere(heap: &'static Neap, block: usize) {
+    if block == 0 {
+        return;
+    }
+    let live = take(block, Use::Free);
+    if let Live::Pooled(class) = live {
+        live::note_class(block, class);
+    }
+    match live {
+        // SAFETY: a class, and the block was live, so the caller's to give.
+        Live::Pooled(class) if unsafe { push(class, block) } => {}
+        Live::Pooled(class) => spilled(heap, class, block),
+        Live::Run => keeping_errno(|| slow_path::free_large(&heap.settings, block, RUN_MAX)),
+        Live::Huge => keeping_errno(|| slow_path::free_large(&heap.settings, block, RUN_MAX + 1)),
+    }
+}
+
+/// Ends a block's life; the end of the process if it had none.
+fn take(block: usize, by: Use) -> Live {
+    let live = look(block, by);
+    if live != Live::Huge
+        && let Some(mark) = live::find(block)
+    {
+        mark.store(0, Relaxed);
+    }
+    live
+}
+
+/// What a block in the program's hands is; the end of the process if it is none.
+pub(super) fn look(block: usize, by: Use) -> Live {
+    match live::find(block).map(|mark| mark.load(Relaxed)) {
+        Some(LARGE) => Live::Run,
+        Some(mark) if mark != 0 => Live::Pooled(mark as usize - 1),
+        // Mappings lie apart from the segments and have a table of their own.
+        None if Segment::of(block).is_none() && huge::size(block).is_some() => Live::Huge,
+        _ => refuse(block, by),
+    }
+}
+
+impl Live {
+    /// Bytes that the program may use, every one of them.
+    pub(super) fn usable(self, block: usize) -> usize {
+        match self {
+            Live::Pooled(class) => block_size(class),
+            Live::Run => Segment::of(block)
+                .map_or(0, |segment| segment.span(segment.slice_of(block)).run_pages() * PAGE),
+            Live::Huge => huge::size(block).unwrap_or(0),
+        }
+    }
+}
+
+/// Null, and the reason.
+#[cold]
+#[inline(never)]
+pub(super) fn exhausted() -> *mut c_void {
+    fail(libc::ENOMEM)
+}
+
+pub(super) fn fail(reason: libc::c_int) -> *mut c_void {
+    // SAFETY: this thread's errno.
+    unsafe { *libc::__errno_location() = reason };
+    ptr::null_mut()
+}
+
+/// C23 and POSIX have `free` leave errno as it is.
+pub(super) fn keeping_errno<R>(work: impl FnOnce() -> R) -> R {
+    // SAFETY: this thread's errno, which lives as long as the thread.
+    unsafe {
+        let errno = libc::__errno_location();
+        let before = *errno;
+        let result = work();
+        *errno = before;
+        result
+    }
+}

@@ -1,0 +1,68 @@
+//! What is wrong with a pointer that is no live block, in one line.
+
+use crate::misuse::die;
+use crate::segment::Segment;
+use crate::size_class::{GEOMETRY, SLICE};
+use crate::span::Kind;
+
+/// What the program wanted with a pointer.
+#[derive(Clone, Copy)]
+pub(super) enum Use {
+    Free,
+    Realloc,
+    Measure,
+}
+
+/// Ends the process.
+#[cold]
+#[inline(never)]
+pub(super) fn refuse(block: usize, by: Use) -> ! {
+    let Some(segment) = Segment::of(block) else { die(foreign(by), block) };
+    let slice = segment.slice_of(block);
+    match segment.span(slice).kind() {
+        Kind::Free => die(freed(by), block),
+        Kind::Class(class) => judge_in(class, segment.base + slice * SLICE, block, by),
+        Kind::Large if block == segment.base + slice * SLICE => die(freed(by), block),
+        Kind::Large => die(interior(by), block),
+        Kind::Inside => {
+            // The head is the first slice before this one that is not inside.
+            let head = (0..slice).rev().find(|&head| segment.span(head).kind() != Kind::Inside).unwrap_or(0);
+            match segment.span(head).kind() {
+                Kind::Class(class) => judge_in(class, segment.base + head * SLICE, block, by),
+                _ => die(interior(by), block),
+            }
+        }
+    }
+}
+
+fn judge_in(class: usize, base: usize, block: usize, by: Use) -> ! {
+    if (block - base).is_multiple_of(GEOMETRY[class].size as usize) {
+        die(freed(by), block)
+    }
+    die(interior(by), block)
+}
+
+/// It starts where a block could, and is not in use.
+fn freed(by: Use) -> &'static str {
+    match by {
+        Use::Free => "double free",
+        Use::Realloc => "realloc of a block that is free",
+        Use::Measure => "malloc_usable_size of a block that is free",
+    }
+}
+
+fn interior(by: Use) -> &'static str {
+    match by {
+        Use::Free => "free of an address inside a block",
+        Use::Realloc => "realloc of an address inside a block",
+        Use::Measure => "malloc_usable_size of an address inside a block",
+    }
+}
+
+fn foreign(by: Use) -> &'static str {
+    match by {
+        Use::Free => "double free, or free of a block that was not allocated by Neap",
+        Use::Realloc => "realloc of a block that is free, or was not allocated by Neap",
+        Use::Measure => "malloc_usable_size of a block that is free, or was not allocated by Neap",
+    }
+}

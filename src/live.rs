@@ -1,0 +1,185 @@
+//! The live map: which blocks the C family has handed out, and of which class.
+//!
+//! C's `free` has no layout, so it must look the block up, and it should notice
+//! a block that is not there to be freed. One byte for each 16 bytes of a
+//! segment, in a mapping of its own, does both: the byte at a block's start is
+//! its mark while the program has the block, and 0 everywhere else. The map of
+//! a slice is one page, which comes and goes with the slice's own pages.
+//!
+//! A segment gets its map when the C family's first block in it is marked, so
+//! programs that are Rust throughout have none.
+
+use crate::os;
+use crate::segment::Segment;
+use crate::size_class::{PAGE, SLICE};
+use core::hint;
+use core::ptr;
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize};
+
+/// Bytes for which there is one mark; every block of the C family is aligned so.
+pub(crate) const GRAIN: usize = 16;
+const MARKS_OF_SLICE: usize = SLICE / GRAIN;
+const _: () = assert!(MARKS_OF_SLICE == PAGE);
+
+/// The first segment with a map: most processes have no other, and its map is
+/// found by a comparison.
+#[repr(C)]
+struct Home {
+    base: AtomicUsize,
+    /// How many marks the map has; 0 until the rest is set.
+    marks: AtomicUsize,
+    map: AtomicPtr<AtomicU8>,
+}
+
+// By its distance from the code, as `local/x86_64_linux.rs` has it: across
+// crates the compiler would look the address of a static up in a table.
+#[cfg(target_arch = "x86_64")]
+core::arch::global_asm!(
+    ".pushsection .bss.neap_home,\"aw\",@nobits",
+    ".p2align 6",
+    ".globl neap_home_0_1",
+    ".hidden neap_home_0_1",
+    ".type neap_home_0_1,@object",
+    "neap_home_0_1:",
+    ".zero {size}",
+    ".size neap_home_0_1, {size}",
+    ".popsection",
+    size = const size_of::<Home>(),
+);
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn home() -> &'static Home {
+    let home: *const Home;
+    // SAFETY: computes an address.
+    unsafe {
+        core::arch::asm!(
+            "lea {}, [rip + neap_home_0_1]",
+            out(reg) home,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    // SAFETY: zeroed storage of that size, which is a valid state, all atomic.
+    unsafe { &*home }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+fn home() -> &'static Home {
+    static HOME: Home =
+        Home { base: AtomicUsize::new(0), marks: AtomicUsize::new(0), map: AtomicPtr::new(ptr::null_mut()) };
+    &HOME
+}
+
+/// The index of an address in the first segment's map; none for an address
+/// elsewhere, or one where no block can start.
+#[inline(always)]
+fn index_at_home(address: usize) -> Option<usize> {
+    // Acquire pairs with the release in `cover`: who sees marks sees the rest.
+    let marks = home().marks.load(Acquire);
+    // The rotation brings odd low bits up, beyond every index.
+    let index = address.wrapping_sub(home().base.load(Relaxed)).rotate_right(GRAIN.trailing_zeros());
+    (index < marks).then_some(index)
+}
+
+/// Where a mark lies in the map: in its slice's page, but turned by the slice's
+/// number. Most blocks in use lie near the start of their slices, and marks at
+/// the same place of different pages are mistaken for each other by processors
+/// that compare the low 12 bits of addresses first.
+#[inline(always)]
+fn place(index: usize) -> usize {
+    index ^ ((index / MARKS_OF_SLICE) % 64 * 64)
+}
+
+/// The mark of an address in the first segment.
+#[inline(always)]
+pub(crate) fn at_home(address: usize) -> Option<&'static AtomicU8> {
+    let index = index_at_home(address)?;
+    // SAFETY: an index of the map, which is mapped for ever, and set by now.
+    unsafe {
+        let map = home().map.load(Relaxed);
+        hint::assert_unchecked(!map.is_null());
+        Some(&*map.add(place(index)))
+    }
+}
+
+/// Ends the life of a block of the first segment if it is a live one of the
+/// class that the last one freed in its slice had; gives the class.
+///
+/// Nearly always it is. To take the class from the slice and only check it
+/// against the mark, in a branch that the processor foresees, is faster than
+/// to wait for the mark, which was often just written.
+#[inline(always)]
+pub(crate) fn end_at_home(address: usize) -> Option<usize> {
+    let index = index_at_home(address)?;
+    // SAFETY: as in `at_home`; hints follow the marks.
+    let (mark, class) = unsafe {
+        let map = home().map.load(Relaxed);
+        hint::assert_unchecked(!map.is_null());
+        let hint = &*map.add(home().marks.load(Relaxed) + index / MARKS_OF_SLICE);
+        (&*map.add(place(index)), hint.load(Relaxed))
+    };
+    // A hint of 0, as they start, is the class of 8 bytes, which C has not.
+    if mark.load(Relaxed) != class + 1 {
+        return None;
+    }
+    mark.store(0, Relaxed);
+    Some(class as usize)
+}
+
+/// The class of a block freed in its slice, for [`end_at_home`].
+pub(crate) fn note_class(address: usize, class: usize) {
+    if let Some(index) = index_at_home(address) {
+        // SAFETY: as in `end_at_home`.
+        let hint =
+            unsafe { &*home().map.load(Relaxed).add(home().marks.load(Relaxed) + index / MARKS_OF_SLICE) };
+        hint.store(class as u8, Relaxed);
+    }
+}
+
+/// The mark of an address in any segment that has a map.
+pub(crate) fn find(address: usize) -> Option<&'static AtomicU8> {
+    at_home(address).or_else(|| {
+        let segment = Segment::of(address).filter(|_| address.is_multiple_of(GRAIN))?;
+        let map = segment.live.load(Acquire);
+        // SAFETY: as in `at_home`.
+        (!map.is_null()).then(|| unsafe { &*map.add(place((address - segment.base) / GRAIN)) })
+    })
+}
+
+/// The mark of a block; none without memory for its segment's map.
+pub(crate) fn find_or_cover(block: usize) -> Option<&'static AtomicU8> {
+    find(block).or_else(|| {
+        cover(Segment::of(block)?)?;
+        find(block)
+    })
+}
+
+#[cold]
+fn cover(segment: &'static Segment) -> Option<()> {
+    let marks = segment.slices * SLICE / GRAIN;
+    let map = os::map(marks + segment.slices)?;
+    let fresh = map.as_ptr().cast_mut().cast::<AtomicU8>();
+    // Of two threads that are here, one's map stays; the other's is unmapped.
+    // Release: zeros are all there is to see, and they are the kernel's.
+    if segment.live.compare_exchange(ptr::null_mut(), fresh, AcqRel, Acquire).is_err() {
+        return Some(());
+    }
+    core::mem::forget(map);
+    if home().map.compare_exchange(ptr::null_mut(), fresh, AcqRel, Relaxed).is_ok() {
+        home().base.store(segment.base, Relaxed);
+        home().marks.store(marks, Release);
+    }
+    Some(())
+}
+
+/// Returns the maps of slices that are free and have just been returned: no
+/// block is live there, so they are all zeros, now and when touched again.
+pub(crate) fn release(segment: &Segment, first: usize, slices: usize) {
+    let map = segment.live.load(Acquire);
+    if !map.is_null() {
+        // SAFETY: whole pages of the map. If the system refuses they stay.
+        unsafe { os::release(map.cast::<u8>().add(first * PAGE), slices * PAGE) };
+    }
+}

@@ -1,0 +1,48 @@
+//! With the feature `malloc`, what C code allocates is Neap's too.
+#![cfg(feature = "malloc")]
+
+mod common;
+
+use neap::Neap;
+use std::time::Duration;
+
+#[global_allocator]
+static HEAP: Neap = Neap::new().background(true).tick_interval(Duration::from_millis(20));
+
+#[test]
+fn the_c_library_allocates_here() {
+    let before = neap::stats().live;
+    let text = std::ffi::CString::new(vec![b'x'; 3_000_000]).expect("no null");
+    // SAFETY: a C string; each copy is freed once.
+    unsafe {
+        let copies: Vec<_> = (0..5).map(|_| libc::strdup(text.as_ptr())).collect();
+        assert!(neap::stats().live >= before + 6 * 3_000_000);
+        copies.into_iter().for_each(|copy| libc::free(copy.cast()));
+    }
+    assert!(neap::stats().live < before + 2 * 3_000_000);
+}
+
+#[test]
+fn the_programs_settings_hold() {
+    common::child_succeeds("the_programs_settings_hold", &[], || {
+        // C's malloc was called long before; the ticker runs all the same.
+        let boxes: Vec<_> = (0..100_000).map(Box::new).collect();
+        drop(boxes);
+        let before = neap::stats().ticks;
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(neap::stats().ticks > before + 5, "{}", neap::stats().ticks - before);
+    });
+}
+
+#[test]
+fn a_block_of_rusts_is_not_c_s_to_free() {
+    let output = common::child("a_block_of_rusts_is_not_c_s_to_free", &[], || {
+        let block = Box::into_raw(Box::new([1u64; 20]));
+        // SAFETY: wrong on purpose; the process ends in here.
+        unsafe { libc::free(block.cast()) };
+    });
+    if let Some(output) = output {
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && error.starts_with("neap: double free"), "{error}");
+    }
+}
