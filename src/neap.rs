@@ -172,11 +172,14 @@ unsafe impl GlobalAlloc for Neap {
         } else if let Some(block) = slow_path::resize(block, old, new) {
             return block;
         }
-        // SAFETY: the caller's contract: a valid layout of that size.
-        let layout_of_new = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
         // SAFETY: a new block of the new size; both hold the smaller of the two.
         unsafe {
-            let to = self.alloc(layout_of_new);
+            let to = if new > POOLED_MAX && new > old {
+                slow_path::alloc_growing(&self.settings, new, layout.align())
+            } else {
+                // By the caller's contract the layout is valid.
+                self.alloc(Layout::from_size_align_unchecked(new_size, layout.align()))
+            };
             if !to.is_null() {
                 to.copy_from_nonoverlapping(block, layout.size().min(new_size));
                 self.dealloc(block, layout);

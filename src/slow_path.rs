@@ -1,10 +1,12 @@
 //! What `alloc` and `dealloc` do when the thread's magazine does not serve.
 
 use crate::local::local;
+use crate::segment::Segment;
 use crate::settings::{self, Settings};
-use crate::size_class::{POOLED_MAX, RUN_MAX, block_size};
+use crate::size_class::{PAGE, POOLED_MAX, RUN_MAX, block_size};
 use crate::thread_heap::{self, Heap};
 use crate::{fork, give, huge, limit, registry, run, ticker, tide};
+use core::ptr;
 use core::sync::atomic::AtomicU8;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -45,12 +47,25 @@ pub(crate) fn alloc_large(settings: &Settings, size: usize, align: usize, zeroed
     retry(|| if size <= RUN_MAX { run::alloc(size, align, zeroed) } else { huge::alloc(size, align, zeroed) })
 }
 
+/// A block above the pooled sizes for one that grew out of its place, and is
+/// likely to go on: a mapping, which then grows without copying. Null without memory.
+#[cold]
+#[inline(never)]
+pub(crate) fn alloc_growing(settings: &Settings, size: usize, align: usize) -> *mut u8 {
+    start(settings);
+    ticker::poll();
+    purge_at_limit(size);
+    // What is aligned beyond a page cannot be resized.
+    let block = if align <= PAGE { huge::alloc(size, align, false) } else { ptr::null_mut() };
+    if block.is_null() { alloc_large(settings, size, align, false) } else { block }
+}
+
 /// Frees a block above the pooled sizes.
 #[cold]
 #[inline(never)]
 pub(crate) fn free_large(settings: &Settings, block: usize, size: usize) {
     start(settings);
-    if size <= RUN_MAX {
+    if size <= RUN_MAX && Segment::of(block).is_some() {
         run::free(block, size, true);
     } else {
         huge::free(block);
@@ -61,10 +76,13 @@ pub(crate) fn free_large(settings: &Settings, block: usize, size: usize) {
 
 /// The block's new address, if its size can change without copying.
 pub(crate) fn resize(block: *mut u8, old: usize, new: usize) -> Option<*mut u8> {
-    let block = match (old, new) {
-        (POOLED_MAX..=RUN_MAX, POOLED_MAX..=RUN_MAX) => run::resize(block as usize, new).then_some(block),
-        _ if old > RUN_MAX && new > RUN_MAX => huge::resize(block as usize, new),
-        _ => None,
+    if old <= POOLED_MAX || new <= POOLED_MAX {
+        return None;
+    }
+    let block = if Segment::of(block as usize).is_none() {
+        huge::resize(block as usize, new)
+    } else {
+        (new <= RUN_MAX && run::resize(block as usize, new)).then_some(block)
     };
     // What it no longer needs is for the tide.
     ticker::rouse_apart();
