@@ -3,6 +3,7 @@
 use crate::size_class::PAGE;
 use core::ptr::NonNull;
 use core::sync::atomic::AtomicU32;
+use core::sync::atomic::Ordering::Relaxed;
 use memmap2::{MmapMut, MmapOptions};
 
 /// Maps `bytes` of zeroed memory that is charged only as it is touched.
@@ -149,13 +150,25 @@ pub(crate) fn sleep(_: &AtomicU32, _: u32, ms: Option<u64>) {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn wake(_: &AtomicU32) {}
 
-/// How a lock waits: its holder may have been descheduled, so let it run.
+/// How a lock waits: for a moment, since its holder is most likely at work on
+/// another processor; then it lets others run, since the holder may have been
+/// descheduled.
 pub(crate) struct Yield;
+
+/// Looks at a lock between two yields: about as long as it is held.
+const LOOKS: u32 = 32;
 
 impl spin::RelaxStrategy for Yield {
     fn relax() {
-        // SAFETY: no arguments, no failure.
-        unsafe { libc::sched_yield() };
+        // Of all that wait, together; a count that is lost does no harm.
+        static LOOK: AtomicU32 = AtomicU32::new(0);
+        let look = LOOK.load(Relaxed).wrapping_add(1);
+        LOOK.store(look, Relaxed);
+        core::hint::spin_loop();
+        if look.is_multiple_of(LOOKS) {
+            // SAFETY: no arguments, no failure.
+            unsafe { libc::sched_yield() };
+        }
     }
 }
 

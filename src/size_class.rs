@@ -1,8 +1,8 @@
 //! Sizes, alignments and size classes: pure arithmetic, all of it `const`.
 //!
-//! Classes step by 8 bytes up to 64, by 16 up to 128, then four to each
-//! doubling (at most 25 % over) up to 256 KiB. Blocks up to 32 KiB share
-//! spans; larger ones are page runs of their own.
+//! Classes step by 8 bytes up to 64, by 16 up to 128, then eight to each
+//! doubling up to 1 KiB (at most 12.5 % over) and four up to 256 KiB (25 %).
+//! Blocks up to 32 KiB share spans; larger ones are page runs of their own.
 
 /// The unit in which address space is handed out: spans and runs start on a slice.
 pub(crate) const SLICE: usize = 64 << 10;
@@ -12,9 +12,9 @@ pub(crate) const PAGE: usize = 4 << 10;
 pub(crate) const CACHE_LINE: usize = 64;
 
 /// How many classes are pooled by threads.
-pub(crate) const CLASSES: usize = 56;
+pub(crate) const CLASSES: usize = 68;
 /// The first so many live in spans; the others are runs.
-pub(crate) const SPAN_CLASSES: usize = 44;
+pub(crate) const SPAN_CLASSES: usize = 56;
 
 /// The largest size that a thread pools.
 pub(crate) const POOLED_MAX: usize = 256 << 10;
@@ -120,15 +120,16 @@ const fn size_of_class(class: usize) -> usize {
     match class {
         0..8 => (class + 1) * 8,
         8..12 => 64 + (class - 7) * 16,
-        _ => (5 + (class - 12) % 4) << ((class - 12) / 4 + 5),
+        12..36 => (9 + (class - 12) % 8) << ((class - 12) / 8 + 4),
+        _ => (5 + (class - 36) % 4) << ((class - 36) / 4 + 8),
     }
 }
 
-/// For sizes above 128: four classes to a doubling.
+/// For sizes above 1 KiB: four classes to a doubling.
 const fn class_by_doubling(size: usize) -> usize {
     let last = size - 1;
     let exponent = last.ilog2() as usize;
-    12 + (exponent - 7) * 4 + (last >> (exponent - 2)) - 4
+    36 + (exponent - 10) * 4 + (last >> (exponent - 2)) - 4
 }
 
 static TABLE: [u8; TABLE_MAX / 8 + 1] = {

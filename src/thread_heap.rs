@@ -212,10 +212,10 @@ impl Heap {
         }
         let idle = self.is_idle();
         self.epoch = epoch::current();
-        let mut closed = 0u64;
+        let mut closed = 0u128;
         for (class, (pool, top)) in self.pools.iter_mut().zip(&local.tops).enumerate() {
             let just = pool.magazine.as_mut().is_some_and(|magazine| magazine.close(top));
-            closed |= (just as u64) << class;
+            closed |= (just as u128) << class;
         }
         if closed != 0 && NEEDS_BARRIER && !own {
             os::barrier();

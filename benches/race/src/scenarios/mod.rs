@@ -1,5 +1,6 @@
 //! Scenarios of memory: what a process holds on to, and what giving it back costs.
 
+mod growth;
 mod latency;
 mod phases;
 mod spike;
@@ -56,6 +57,7 @@ const fn figure(name: &'static str, goal: Goal) -> Figure {
 const KEPT: &str = "Resident above the start, MiB";
 const DRIFT: &str = "Resident / live; 100 MiB of blocks replaced by others of drifting sizes";
 const STEADY: &str = "A steady load of 200 MiB";
+const GROWTH: &str = "An operation by live blocks of 8 to 64 bytes, ns";
 const LATENCY: &str = "Single operations over a heap of 500 MiB, ns";
 
 /// All, in the order of the tables.
@@ -134,6 +136,36 @@ pub const ALL: &[Scenario] = &[
         ],
         run: steady::steady,
         variants: &["neap-no-ticks"],
+    },
+    Scenario {
+        name: "growth-1k",
+        table: GROWTH,
+        figures: &[
+            figure("1 thousand live, one replaced", Goal::None),
+            figure("1 thousand live, one only written to", Goal::None),
+        ],
+        run: |scale| growth::growth(scale, 1_000),
+        variants: &[],
+    },
+    Scenario {
+        name: "growth-1m",
+        table: GROWTH,
+        figures: &[
+            figure("1 million live, one replaced", Goal::None),
+            figure("1 million live, one only written to", Goal::None),
+        ],
+        run: |scale| growth::growth(scale, 1_000_000),
+        variants: &[],
+    },
+    Scenario {
+        name: "growth-30m",
+        table: GROWTH,
+        figures: &[
+            figure("30 million live, one replaced", Goal::None),
+            figure("30 million live, one only written to", Goal::None),
+        ],
+        run: |scale| growth::growth(scale, 30_000_000),
+        variants: &[],
     },
     Scenario {
         name: "latency",

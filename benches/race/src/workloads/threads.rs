@@ -3,6 +3,8 @@
 use super::{Work, random, scaled};
 use rand::Rng;
 use std::hint::black_box;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, scope};
@@ -80,24 +82,22 @@ pub fn xmalloc(scale: f64) -> Work {
     })
 }
 
-fn write_often(mut object: Box<u64>, times: usize) -> Box<u64> {
+/// Locked, so that what counts is who has the cache line, not how a loop of
+/// plain stores happens to be laid out in each contestant.
+fn write_often(object: Box<AtomicU64>, times: usize) -> Box<AtomicU64> {
     for _ in 0..times {
-        *black_box(&mut *object) += 1;
+        black_box(&*object).fetch_add(1, Relaxed);
     }
     object
 }
 
 /// Threads that each make an object and write to it: two in one line would clash.
 pub fn share_active(scale: f64) -> Work {
-    let rounds = scaled(4_000, scale);
+    let rounds = scaled(8_000, scale);
     Box::new(move || {
         scope(|scope| {
             for _ in 0..2 {
-                scope.spawn(|| {
-                    for round in 0..rounds as u64 {
-                        black_box(write_often(Box::new(round), 50_000));
-                    }
-                });
+                scope.spawn(|| make_and_write(rounds));
             }
         });
         rounds as u64
@@ -106,21 +106,25 @@ pub fn share_active(scale: f64) -> Work {
 
 /// The same, but each thread first frees an object that neighbours another's.
 pub fn share_passive(scale: f64) -> Work {
-    let rounds = scaled(4_000, scale);
+    let rounds = scaled(8_000, scale);
     Box::new(move || {
-        let objects: Vec<Box<u64>> = (0..2).map(Box::new).collect();
+        let objects: Vec<Box<AtomicU64>> = (0..2).map(|n| Box::new(AtomicU64::new(n))).collect();
         scope(|scope| {
             for object in objects {
                 scope.spawn(move || {
                     drop(object);
-                    for round in 0..rounds as u64 {
-                        black_box(write_often(Box::new(round), 50_000));
-                    }
+                    make_and_write(rounds);
                 });
             }
         });
         rounds as u64
     })
+}
+
+fn make_and_write(rounds: usize) {
+    for round in 0..rounds as u64 {
+        black_box(write_often(Box::new(AtomicU64::new(round)), 10_000));
+    }
 }
 
 fn many(threads: usize, count: usize) -> Work {
