@@ -165,7 +165,7 @@ impl Tide {
     fn is_due(&mut self) -> bool {
         let now = os::now_ms();
         if self.due == 0 {
-            self.due = now + settings::tick_interval_ms();
+            self.due = now.saturating_add(settings::tick_interval_ms());
         }
         growth::is_due() || now >= self.due
     }
@@ -178,7 +178,8 @@ impl Tide {
         let near = limit::left_if_near();
         settings::set_near_limit(near.is_some());
         let interval = settings::tick_interval_ms();
-        self.due = os::now_ms() + if near.is_some() { (interval / 8).max(1) } else { interval };
+        let interval = if near.is_some() { (interval / 8).max(1) } else { interval };
+        self.due = os::now_ms().saturating_add(interval);
         let share = (growth::resident() / SHARE).max(growth::LEAST) * self.patience;
         growth::allow(near.map_or(share, |left| share.min(left / PAGE / 4).max(growth::LEAST / 16)));
         self.phase = Phase::Heaps(registry::first());
