@@ -15,7 +15,7 @@ use crate::epoch;
 use crate::growth;
 use crate::huge;
 use crate::limit;
-use crate::local::local;
+use crate::local::{NEEDS_BARRIER, local};
 use crate::os::{self, Lock};
 use crate::page_heap;
 use crate::registry::{self, Member};
@@ -172,6 +172,9 @@ impl Tide {
 
     fn begin(&mut self, age: bool) {
         epoch::advance();
+        if NEEDS_BARRIER {
+            settings::check_barrier();
+        }
         self.age = age;
         (self.busy, self.slow_paths) = (false, 0);
         (self.grown, self.returned) = (growth::begin(), 0);
