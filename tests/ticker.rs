@@ -102,3 +102,29 @@ fn what_is_freed_just_before_it_rests_goes_too() {
         assert!(left < 2 * MIB, "{left} {}", neap::stats());
     });
 }
+
+#[test]
+fn it_survives_a_destructor_that_panics() {
+    child_succeeds("it_survives_a_destructor_that_panics", &[], || {
+        struct Fails;
+        impl Drop for Fails {
+            fn drop(&mut self) {
+                panic!("in drop");
+            }
+        }
+        let pool: neap::Pool<Fails> = neap::Pool::new(|| Fails);
+        for _ in 0..3 {
+            pool.put(Fails);
+            let end = Instant::now() + Duration::from_secs(20);
+            while !pool.is_empty() {
+                assert!(Instant::now() < end, "{pool:?}");
+                std::thread::sleep(INTERVAL);
+                // Starts the ticker, if it is not there yet.
+                drop((0..1000).map(|n| Box::new([n; 20])).collect::<Vec<_>>());
+            }
+        }
+        let ticks = neap::stats().ticks;
+        std::thread::sleep(INTERVAL * 10);
+        assert!(neap::stats().ticks > ticks, "the ticker is gone");
+    });
+}
