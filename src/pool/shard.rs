@@ -131,9 +131,14 @@ impl<T> Shard<T> {
 
     /// Ends the epochs that have passed; what to drop.
     pub(crate) fn catch_up(&self) -> [Vec<T>; 2] {
-        let now = epoch::current();
+        self.catch_up_to(epoch::current())
+    }
+
+    fn catch_up_to(&self, now: u64) -> [Vec<T>; 2] {
         self.with(|tiers| {
-            let passed = now.wrapping_sub(mem::replace(&mut tiers.epoch, now));
+            // Whoever looked at the clock later may have been here before.
+            let passed = now.saturating_sub(tiers.epoch);
+            tiers.epoch += passed;
             let local = if passed > 0 { mem::take(&mut tiers.local) } else { Vec::new() };
             match passed {
                 0 => Default::default(),
@@ -166,5 +171,23 @@ impl<T> Tiers<T> {
             Tier::Local => &mut self.local,
             Tier::Victim => &mut self.victim,
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_look_at_the_clock_ages_nothing() {
+        super::super::fences::prepare();
+        let shard = Shard::new();
+        let now = epoch::current() + 1000;
+        shard.catch_up_to(now);
+        shard.put(&mut vec![1]);
+        assert_eq!(shard.catch_up_to(now - 1), [vec![], vec![]]);
+        assert_eq!((shard.len(Tier::Local), shard.len(Tier::Victim)), (1, 0));
+        assert_eq!(shard.catch_up_to(now + 1), [vec![], vec![]]);
+        assert_eq!((shard.len(Tier::Local), shard.len(Tier::Victim)), (0, 1));
     }
 }
