@@ -169,8 +169,8 @@ pub(crate) fn bytes() -> (usize, usize, usize) {
 
 /// Nothing for a tick to unmap or cut off.
 pub(crate) fn nothing_kept() -> bool {
-    let (mapped, in_use, kept) = bytes();
-    mapped == in_use && kept == 0
+    let table = TABLE.lock();
+    table.kept.is_null() && !table.has_tail()
 }
 
 /// # Safety
@@ -220,7 +220,9 @@ impl Huge {
 
 impl Table {
     fn bucket(&mut self, block: usize) -> &mut *mut Huge {
-        &mut self.in_use[(block / PAGE) % BUCKETS]
+        // The upper bits of a product: the system aligns large mappings to 2 MiB.
+        let spread = (block / PAGE).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        &mut self.in_use[spread >> (usize::BITS - BUCKETS.trailing_zeros())]
     }
 
     fn insert(&mut self, mut node: NonNull<Huge>) {
@@ -253,6 +255,16 @@ impl Table {
             }
         }
         bytes
+    }
+
+    /// A block has more of its mapping than it uses, and that can be cut off.
+    fn has_tail(&self) -> bool {
+        self.in_use.iter().any(|&first| {
+            // SAFETY: as in `remove`.
+            let mut blocks =
+                core::iter::successors(unsafe { first.as_ref() }, |huge| unsafe { huge.next.as_ref() });
+            blocks.any(|huge| huge.is_plain() && huge.used < huge.mapping.len())
+        })
     }
 
     /// The smallest kept mapping that holds `bytes`.

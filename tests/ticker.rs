@@ -128,3 +128,16 @@ fn it_survives_a_destructor_that_panics() {
         assert!(neap::stats().ticks > ticks, "the ticker is gone");
     });
 }
+
+#[test]
+fn a_large_block_of_an_unusual_alignment_lets_it_rest() {
+    child_succeeds("a_large_block_of_an_unusual_alignment_lets_it_rest", &[], || {
+        let layout = std::alloc::Layout::from_size_align(6 * MIB, 64 << 10).expect("valid");
+        drop((0..10_000).map(|n| Box::new([n; 20])).collect::<Vec<_>>());
+        // SAFETY: the size is not zero.
+        let blocks: [_; 8] = std::array::from_fn(|_| unsafe { std::alloc::alloc(layout) });
+        wait_until_it_rests();
+        // SAFETY: ours, with this layout.
+        blocks.into_iter().for_each(|block| unsafe { std::alloc::dealloc(block, layout) });
+    });
+}
