@@ -283,8 +283,12 @@ impl Tide {
         }
         let pages = span.release_pages(class, self.age);
         self.returned(pages);
-        central::after_give(class, span);
-        central::relist(class, span);
+        // Of the class that it has by now: it may have been freed and used anew
+        // since, and then it was that class's blocks that were out meanwhile.
+        if let Kind::Class(class @ 0..SPAN_CLASSES) = span.kind() {
+            central::after_give(class, span);
+            central::relist(class, span);
+        }
     }
 
     /// Returns free pages of a group of 64 slices, passing by groups without any.
