@@ -33,8 +33,7 @@ pub enum Tier {
 
 impl<T> Shard<T> {
     pub(crate) fn new() -> Self {
-        let tiers = Tiers { local: Vec::new(), victim: Vec::new(), epoch: epoch::current() };
-        Self { tiers: Biased::new(tiers), locals: AtomicUsize::new(0), victims: AtomicUsize::new(0) }
+        Self { tiers: Biased::new(Tiers::new()), locals: AtomicUsize::new(0), victims: AtomicUsize::new(0) }
     }
 
     /// The owner takes an object out of its local tier.
@@ -153,6 +152,16 @@ impl<T> Shard<T> {
         self.with(|tiers| [mem::take(&mut tiers.victim), mem::take(&mut tiers.local)])
     }
 
+    /// In a fork's child: see [`Biased::abandon`].
+    ///
+    /// # Safety
+    /// There is no other thread, and the caller is not in the shard.
+    pub(crate) unsafe fn abandon(&self) {
+        // SAFETY: by contract.
+        unsafe { self.tiers.abandon(Tiers::new()) };
+        self.with(|_| ());
+    }
+
     fn with<R>(&self, work: impl FnOnce(&mut Tiers<T>) -> R) -> R {
         let work = |tiers: &mut Tiers<T>| {
             let result = work(tiers);
@@ -166,6 +175,10 @@ impl<T> Shard<T> {
 }
 
 impl<T> Tiers<T> {
+    fn new() -> Self {
+        Self { local: Vec::new(), victim: Vec::new(), epoch: epoch::current() }
+    }
+
     fn of(&mut self, tier: Tier) -> &mut Vec<T> {
         match tier {
             Tier::Local => &mut self.local,
