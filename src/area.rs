@@ -35,7 +35,15 @@ struct Free {
 unsafe impl Send for Area {}
 
 /// Where pages are moved to; taken under the tide's lock, so free over a fork.
-static ASIDE: Lock<Option<usize>> = Lock::new(None);
+static ASIDE: Lock<Aside> = Lock::new(Aside::Unmade);
+
+enum Aside {
+    Unmade,
+    At(usize),
+    /// The system refused a move. It may have unmapped the place before it did,
+    /// so whatever lies there now may be another's: pages stay where they are.
+    GivenUp,
+}
 
 impl Area {
     pub(crate) const fn new() -> Self {
@@ -81,14 +89,21 @@ impl Area {
     pub(crate) fn withdraw(&self, visit: impl FnOnce(&dyn Fn(usize) -> usize)) -> bool {
         let Some(start) = self.start.filter(|_| self.next > 0) else { return false };
         let mut aside = ASIDE.lock();
-        if aside.is_none() {
-            *aside = os::reserve_small_pages(SIZE).map(|place| place.as_ptr() as usize);
-        }
-        let Some(place) = *aside else { return false };
+        let place = match *aside {
+            Aside::At(place) => place,
+            Aside::GivenUp => return false,
+            Aside::Unmade => match os::reserve_small_pages(SIZE) {
+                Some(place) => place.as_ptr() as usize,
+                None => return false,
+            },
+        };
+        *aside = Aside::At(place);
         let bytes = self.next.next_multiple_of(PAGE);
         // SAFETY: both are whole pages of reservations of ours; the thread
-        // bears that its slots turn to null, and `aside` is ours by its lock.
+        // bears that its slots turn to null, and `aside` is ours by its lock,
+        // and still mapped, since every move to it succeeded so far.
         if !unsafe { os::move_pages(start.as_ptr(), bytes, place as *mut u8) } {
+            *aside = Aside::GivenUp;
             return false;
         }
         let base = start.as_ptr() as usize;

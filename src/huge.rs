@@ -25,6 +25,8 @@ struct Huge {
     mapping: ManuallyDrop<MmapMut>,
     /// The block's address: the mapping's, unless the alignment is above a page.
     start: usize,
+    /// What it may not move away from.
+    align: usize,
     /// Bytes that the block has of the mapping, whole pages.
     used: usize,
     /// When it was freed, or got its present size.
@@ -66,7 +68,7 @@ fn try_alloc(size: usize, align: usize, zeroed: bool) -> Option<usize> {
     };
     // SAFETY: the node is ours alone.
     let huge = unsafe { &mut *node.as_ptr() };
-    (huge.used, huge.epoch) = (bytes, epoch::current());
+    (huge.used, huge.align, huge.epoch) = (bytes, align, epoch::current());
     let start = huge.start;
     IN_USE.fetch_add(bytes, Relaxed);
     TABLE.lock().insert(node);
@@ -87,6 +89,7 @@ fn create(total: usize, align: usize) -> Option<NonNull<Huge>> {
         node.write(Huge {
             mapping: ManuallyDrop::new(mapping),
             start,
+            align,
             used: 0,
             epoch: 0,
             next: ptr::null_mut(),
@@ -166,8 +169,8 @@ pub(crate) fn bytes() -> (usize, usize, usize) {
 
 /// Nothing for a tick to unmap or cut off.
 pub(crate) fn nothing_kept() -> bool {
-    let (mapped, in_use, kept) = bytes();
-    mapped == in_use && kept == 0
+    let table = TABLE.lock();
+    table.kept.is_null() && !table.has_tail()
 }
 
 /// # Safety
@@ -199,10 +202,11 @@ impl Huge {
         self.start == self.mapping.as_ptr() as usize
     }
 
-    /// Changes the mapping's size; it may move if it grows.
+    /// Changes the mapping's size; it may move if it grows, unless that could
+    /// cost the block its alignment: it may be aligned by chance.
     fn remap(&mut self, bytes: usize) -> bool {
         let before = self.mapping.len();
-        let options = RemapOptions::new().may_move(bytes > before);
+        let options = RemapOptions::new().may_move(bytes > before && self.align <= PAGE);
         // SAFETY: only bytes that the block does not use are cut off; it moves
         // only if its owner asked for more, and keeps no other address.
         let done = unsafe { self.mapping.remap(bytes, options) }.is_ok();
@@ -216,7 +220,9 @@ impl Huge {
 
 impl Table {
     fn bucket(&mut self, block: usize) -> &mut *mut Huge {
-        &mut self.in_use[(block / PAGE) % BUCKETS]
+        // The upper bits of a product: the system aligns large mappings to 2 MiB.
+        let spread = (block / PAGE).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        &mut self.in_use[spread >> (usize::BITS - BUCKETS.trailing_zeros())]
     }
 
     fn insert(&mut self, mut node: NonNull<Huge>) {
@@ -249,6 +255,16 @@ impl Table {
             }
         }
         bytes
+    }
+
+    /// A block has more of its mapping than it uses, and that can be cut off.
+    fn has_tail(&self) -> bool {
+        self.in_use.iter().any(|&first| {
+            // SAFETY: as in `remove`.
+            let mut blocks =
+                core::iter::successors(unsafe { first.as_ref() }, |huge| unsafe { huge.next.as_ref() });
+            blocks.any(|huge| huge.is_plain() && huge.used < huge.mapping.len())
+        })
     }
 
     /// The smallest kept mapping that holds `bytes`.

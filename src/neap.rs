@@ -59,7 +59,11 @@ impl Neap {
     /// Ticks are driven by allocation activity unless [`background`](Self::background) is on.
     pub const fn tick_interval(mut self, interval: Duration) -> Self {
         let ms = interval.as_millis();
-        self.settings.tick_interval_ms = if ms == 0 { 1 } else { ms as u64 };
+        self.settings.tick_interval_ms = match ms {
+            0 => 1,
+            ms if ms > u64::MAX as u128 => u64::MAX,
+            ms => ms as u64,
+        };
         self
     }
 

@@ -16,11 +16,30 @@ pub(crate) fn map(bytes: usize) -> Option<MmapMut> {
 /// `memmap2` neither places a mapping nor unmaps part of one, so the space is
 /// over-reserved by `align`, of which no page is ever touched.
 pub(crate) fn reserve(bytes: usize, align: usize) -> Option<NonNull<u8>> {
-    let mut mapping = map(bytes.checked_add(align)?)?;
-    let start = mapping.as_mut_ptr();
-    core::mem::forget(mapping);
-    // SAFETY: the offset is below `align`, which the mapping has to spare.
-    NonNull::new(unsafe { start.add(start.align_offset(align)) })
+    Reservation::new(bytes, align).map(Reservation::keep)
+}
+
+/// Address space that goes back to the system unless it is kept, for one part
+/// of several that are of use only together.
+pub(crate) struct Reservation {
+    mapping: MmapMut,
+    pub(crate) start: NonNull<u8>,
+}
+
+impl Reservation {
+    pub(crate) fn new(bytes: usize, align: usize) -> Option<Self> {
+        let mut mapping = map(bytes.checked_add(align)?)?;
+        let start = mapping.as_mut_ptr();
+        // SAFETY: the offset is below `align`, which the mapping has to spare.
+        let start = NonNull::new(unsafe { start.add(start.align_offset(align)) })?;
+        Some(Self { mapping, start })
+    }
+
+    /// Never unmapped from here on.
+    pub(crate) fn keep(self) -> NonNull<u8> {
+        core::mem::forget(self.mapping);
+        self.start
+    }
 }
 
 /// The same, of a multiple of a page, never backed by huge pages.
@@ -35,7 +54,8 @@ pub(crate) fn reserve_small_pages(bytes: usize) -> Option<NonNull<u8>> {
 }
 
 /// Moves pages to `place` in one step; where they were reads as zero then.
-/// False if the system cannot; then nothing has changed.
+/// False if the system cannot; then the pages are where they were, but `place`
+/// may be mapped no more.
 ///
 /// # Safety
 /// Both are as many whole pages of reservations of ours, `place` in nobody's use,

@@ -77,7 +77,9 @@ fn without_heap() -> Option<&'static Member> {
 pub(crate) fn enter() {
     let heap = local().heap();
     let first = !heap.is_null() && ptr::eq(heap, FIRST.load(Relaxed).cast());
-    if !first && !ENTERED.load(Relaxed) {
+    // Acquire pairs with the release in `end_alone`: who sees this set sees the
+    // first thread alone no more.
+    if !first && !ENTERED.load(Acquire) {
         end_alone(&JOINING.lock());
     }
 }
@@ -90,7 +92,7 @@ fn end_alone(_joining: &Joining) {
         alone::end();
     }
     alone::end();
-    ENTERED.store(true, Relaxed);
+    ENTERED.store(true, Release);
 }
 
 /// Slow paths of all threads so far, if no heap has anything to age. Whoever
@@ -134,10 +136,8 @@ fn claim() -> Option<(&'static Member, libc::pthread_key_t)> {
     let mut joining = JOINING.lock();
     let key = joining.key()?;
     let idle = joining.idle > 0;
-    if first().is_none() && !ENTERED.load(Relaxed) {
-        alone::begin();
-    } else {
-        end_alone(&joining);
+    if !ENTERED.load(Relaxed) {
+        if first().is_none() { alone::begin() } else { end_alone(&joining) }
     }
     let found = if idle { all().find(|member| !member.used.load(Relaxed)) } else { None };
     let member = match found {

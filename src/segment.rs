@@ -2,7 +2,7 @@
 //! from an address to its segment.
 
 use crate::metadata;
-use crate::os;
+use crate::os::{self, Reservation};
 use crate::size_class::{PAGE, RUN_MAX, SLICE};
 use crate::span::Span;
 use core::ptr::{self, NonNull};
@@ -98,24 +98,30 @@ impl Segment {
             Some(limit) => (limit / 16).next_power_of_two().clamp(GRANULE, LARGEST),
             None => LARGEST,
         };
-        let base = loop {
-            match os::reserve(bytes, GRANULE) {
-                Some(base) => break base.as_ptr() as usize,
-                None if bytes > GRANULE => bytes /= 4,
+        let space = loop {
+            match Reservation::new(bytes, GRANULE) {
+                Some(space) => break space,
+                // Not below a granule: the map and the bitmaps know whole ones.
+                None if bytes > GRANULE => bytes = (bytes / 4).max(GRANULE),
                 None => return None,
             }
         };
         let slices = bytes / SLICE;
+        // What fails in here leaves nothing behind, since it may be tried often.
+        let spans = Reservation::new(slices * size_of::<Span>(), PAGE)?;
+        let bits = Reservation::new(4 * slices.div_ceil(64) * 8, 8)?;
+        let base = space.start.as_ptr() as usize;
+        map::prepare(base, bytes)?;
         let segment = metadata::take(size_of::<Segment>())?.cast::<Segment>();
-        let spans = os::reserve(slices * size_of::<Span>(), PAGE)?.cast();
-        let bits = os::reserve(4 * slices.div_ceil(64) * 8, 8)?.cast();
+        space.keep();
+        let (spans, bits) = (spans.keep().cast(), bits.keep().cast());
         let next = AtomicPtr::new(FIRST.load(Relaxed));
         let live = AtomicPtr::new(ptr::null_mut());
         // SAFETY: the piece is ours and large enough.
         unsafe { segment.write(Segment { base, slices, spans, next, bits, live }) };
         // SAFETY: just written, never given back.
         let segment = unsafe { segment.as_ref() };
-        map::insert(segment)?;
+        map::insert(segment);
         FIRST.store(ptr::from_ref(segment).cast_mut(), Release);
         Some(segment)
     }
@@ -130,6 +136,7 @@ impl Segment {
 /// A two-level table by granule: 47 bits of address are 2^12 leaves of 2^13.
 mod map {
     use super::*;
+    use core::ops::Range;
 
     const GRANULE_BITS: u32 = GRANULE.trailing_zeros();
     const LEAF_BITS: u32 = 13;
@@ -149,19 +156,31 @@ mod map {
         }
     }
 
-    pub(super) fn insert(segment: &'static Segment) -> Option<()> {
-        let end = segment.base + segment.slices * SLICE;
-        for granule in segment.base >> GRANULE_BITS..end >> GRANULE_BITS {
+    fn granules(base: usize, bytes: usize) -> Range<usize> {
+        base >> GRANULE_BITS..(base + bytes) >> GRANULE_BITS
+    }
+
+    /// Makes the leaves for a segment, under the page heap's lock; none without
+    /// memory, or for an address beyond the table.
+    pub(super) fn prepare(base: usize, bytes: usize) -> Option<()> {
+        for granule in granules(base, bytes) {
             let place = LEAVES.get(granule >> LEAF_BITS)?;
             if place.load(Relaxed).is_null() {
                 // Fresh from the system, so zeroed: null pointers throughout.
                 let leaf = os::reserve(size_of::<Leaf>(), align_of::<Leaf>())?;
                 place.store(leaf.as_ptr().cast(), Release);
             }
-            // SAFETY: just made sure; leaves are never removed.
-            let leaf = unsafe { &*place.load(Relaxed) };
-            leaf[granule % (1 << LEAF_BITS)].store(ptr::from_ref(segment).cast_mut(), Release);
         }
         Some(())
+    }
+
+    /// Enters a segment whose leaves were prepared.
+    pub(super) fn insert(segment: &'static Segment) {
+        for granule in granules(segment.base, segment.slices * SLICE) {
+            // SAFETY: leaves are published whole and never removed.
+            if let Some(leaf) = unsafe { LEAVES[granule >> LEAF_BITS].load(Relaxed).as_ref() } {
+                leaf[granule % (1 << LEAF_BITS)].store(ptr::from_ref(segment).cast_mut(), Release);
+            }
+        }
     }
 }

@@ -101,6 +101,18 @@ pub(crate) fn thread_pool_bytes() -> usize {
     if NEAR_LIMIT.load(Relaxed) { bytes / 8 } else { bytes }
 }
 
+/// Tries the barrier again: a program may deny itself system calls at any time.
+pub(crate) fn check_barrier() {
+    if barrier_works() && !os::barrier() {
+        deny_barrier();
+    }
+}
+
+/// The system refused the barrier; from here on owners age their own heaps.
+pub(crate) fn deny_barrier() {
+    BARRIER_WORKS.store(false, Relaxed);
+}
+
 /// Whether the kernel has the barrier that closing a magazine needs.
 pub(crate) fn barrier_works() -> bool {
     BARRIER_WORKS.load(Relaxed)

@@ -1,6 +1,6 @@
 //! What `alloc` and `dealloc` do when the thread's magazine does not serve.
 
-use crate::local::local;
+use crate::local::{local, pop};
 use crate::segment::Segment;
 use crate::settings::{self, Settings};
 use crate::size_class::{PAGE, POOLED_MAX, RUN_MAX, block_size};
@@ -23,7 +23,31 @@ const SETTLED: u8 = 2;
 #[inline(never)]
 pub(crate) fn refill(settings: &Settings, class: usize, zeroed: bool) -> *mut u8 {
     start(settings);
-    retry(|| with_heap(|heap| heap.refill(class, zeroed)).unwrap_or_else(|| apart(class, zeroed)))
+    let block = refill_after_pop(class, zeroed);
+    if block.is_null() { refill_again(class, zeroed) } else { block }
+}
+
+fn refill_after_pop(class: usize, zeroed: bool) -> *mut u8 {
+    with_heap(|heap| heap.refill(class, zeroed)).unwrap_or_else(|| apart(class, zeroed))
+}
+
+/// Begins anew with a pop: a tick may have closed the magazine since the first,
+/// and its `top` must tell that one is under way only where one is.
+#[cold]
+fn refill_again(class: usize, zeroed: bool) -> *mut u8 {
+    make_room(block_size(class));
+    // SAFETY: a class; a miss goes to the slow path.
+    match unsafe { pop(class) } {
+        0 => refill_after_pop(class, zeroed),
+        block => {
+            let block = block as *mut u8;
+            if zeroed {
+                // SAFETY: a block of this class, ours until it is returned.
+                unsafe { block.write_bytes(0, block_size(class)) };
+            }
+            block
+        }
+    }
 }
 
 /// Takes a block of a pooled class that the magazine has no room for.
@@ -44,7 +68,9 @@ pub(crate) fn alloc_large(settings: &Settings, size: usize, align: usize, zeroed
     start(settings);
     ticker::poll();
     purge_at_limit(size);
-    retry(|| if size <= RUN_MAX { run::alloc(size, align, zeroed) } else { huge::alloc(size, align, zeroed) })
+    retry(size, || {
+        if size <= RUN_MAX { run::alloc(size, align, zeroed) } else { huge::alloc(size, align, zeroed) }
+    })
 }
 
 /// A block above the pooled sizes for one that grew out of its place, and is
@@ -130,10 +156,23 @@ fn apart(class: usize, zeroed: bool) -> *mut u8 {
     block
 }
 
-/// A second try after the kept mappings went back, before memory counts as exhausted.
-fn retry(mut attempt: impl FnMut() -> *mut u8) -> *mut u8 {
+/// A second try once everything free is where it can serve, before memory
+/// counts as exhausted.
+fn retry(size: usize, mut attempt: impl FnMut() -> *mut u8) -> *mut u8 {
     let block = attempt();
-    if block.is_null() && huge::release(true) > 0 { attempt() } else { block }
+    if block.is_null() && make_room(size) { attempt() } else { block }
+}
+
+/// Unmaps kept mappings; for a block of a segment also brings home what threads
+/// pool, and waits for what another's tick is just returning. True if a second
+/// try makes sense.
+#[cold]
+fn make_room(size: usize) -> bool {
+    let unmapped = huge::release(true) > 0;
+    if size <= RUN_MAX {
+        tide::purge();
+    }
+    unmapped || size <= RUN_MAX
 }
 
 /// At the first slow path of the process, and at the first with settings of

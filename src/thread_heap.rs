@@ -217,13 +217,17 @@ impl Heap {
             let just = pool.magazine.as_mut().is_some_and(|magazine| magazine.close(top));
             closed |= (just as u128) << class;
         }
-        if closed != 0 && NEEDS_BARRIER && !own {
-            os::barrier();
+        // Refused although it worked when the tick began: the owner may still be
+        // about to commit, so nothing is taken. What was in the magazines is lost.
+        let all_landed = closed == 0 || !NEEDS_BARRIER || own || os::barrier();
+        if !all_landed {
+            settings::deny_barrier();
         }
         for (class, (pool, top)) in self.pools.iter_mut().zip(&local.tops).enumerate() {
             pool.drop_victims(class, &mut self.area);
             pool.detach(class);
-            if closed >> class & 1 == 1 && pool.archive(class, top, &mut self.area) {
+            let closed = closed >> class & 1 == 1;
+            if closed && (!all_landed || pool.archive(class, top, &mut self.area)) {
                 self.capacity -= pool.capacity() * block_size(class);
             }
             pool.calm();

@@ -13,9 +13,11 @@
 
 use crate::{epoch, growth, os, settings, tide};
 use core::ffi::c_void;
+use core::mem;
 use core::ptr;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::{AtomicBool, AtomicU32, fence};
+use std::panic::catch_unwind;
 
 static STARTED: AtomicBool = AtomicBool::new(false);
 /// Set once the loader has done its part and runs the program's initialisers.
@@ -43,8 +45,9 @@ static APART: AtomicU32 = AtomicU32::new(0);
 /// Ticks in a row that found nothing, before it rests.
 const QUIET_TICKS: u32 = 2;
 
-/// Enough for a tick, which calls nothing deep; the C library wants the rest.
-const STACK: usize = 128 << 10;
+/// A tick calls nothing deep, but the destructors of pooled objects are the
+/// program's own, and its thread-local storage lies in here too.
+const STACK: usize = 512 << 10;
 
 /// From slow paths now and then, holding no lock: sees to it that a tick that
 /// is due is done, by the ticker if it is wanted, starting it where need be.
@@ -120,7 +123,9 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
         let apart = APART.load(Relaxed);
         let look = tide::tick_if_due();
         if look.ticked {
-            epoch::run_hook();
+            // A destructor of the program's that panics ends nothing here: the
+            // panic was reported, and there is no caller to pass it to.
+            mem::forget(catch_unwind(epoch::run_hook));
             quiet = if look.quiet { quiet + 1 } else { 0 };
         }
         if quiet < QUIET_TICKS || !rest(apart) {

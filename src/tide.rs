@@ -15,7 +15,7 @@ use crate::epoch;
 use crate::growth;
 use crate::huge;
 use crate::limit;
-use crate::local::local;
+use crate::local::{NEEDS_BARRIER, local};
 use crate::os::{self, Lock};
 use crate::page_heap;
 use crate::registry::{self, Member};
@@ -165,20 +165,24 @@ impl Tide {
     fn is_due(&mut self) -> bool {
         let now = os::now_ms();
         if self.due == 0 {
-            self.due = now + settings::tick_interval_ms();
+            self.due = now.saturating_add(settings::tick_interval_ms());
         }
         growth::is_due() || now >= self.due
     }
 
     fn begin(&mut self, age: bool) {
         epoch::advance();
+        if NEEDS_BARRIER {
+            settings::check_barrier();
+        }
         self.age = age;
         (self.busy, self.slow_paths) = (false, 0);
         (self.grown, self.returned) = (growth::begin(), 0);
         let near = limit::left_if_near();
         settings::set_near_limit(near.is_some());
         let interval = settings::tick_interval_ms();
-        self.due = os::now_ms() + if near.is_some() { (interval / 8).max(1) } else { interval };
+        let interval = if near.is_some() { (interval / 8).max(1) } else { interval };
+        self.due = os::now_ms().saturating_add(interval);
         let share = (growth::resident() / SHARE).max(growth::LEAST) * self.patience;
         growth::allow(near.map_or(share, |left| share.min(left / PAGE / 4).max(growth::LEAST / 16)));
         self.phase = Phase::Heaps(registry::first());
@@ -279,8 +283,12 @@ impl Tide {
         }
         let pages = span.release_pages(class, self.age);
         self.returned(pages);
-        central::after_give(class, span);
-        central::relist(class, span);
+        // Of the class that it has by now: it may have been freed and used anew
+        // since, and then it was that class's blocks that were out meanwhile.
+        if let Kind::Class(class @ 0..SPAN_CLASSES) = span.kind() {
+            central::after_give(class, span);
+            central::relist(class, span);
+        }
     }
 
     /// Returns free pages of a group of 64 slices, passing by groups without any.

@@ -5,6 +5,8 @@ mod common;
 use common::{MIB, child_succeeds};
 use neap::Neap;
 use std::alloc::{GlobalAlloc, Layout};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 #[global_allocator]
 static HEAP: Neap = Neap::new();
@@ -80,6 +82,93 @@ fn pooled_runs_run_out_and_come_back() {
 #[test]
 fn blocks_of_spans_run_out_and_come_back() {
     child_succeeds("blocks_of_spans_run_out_and_come_back", &[], || exhaust_and_recover(16_000));
+}
+
+/// The second try of an allocation, after kept mappings went back, is no second
+/// pop: a magazine that a tick closed in between has nothing for it.
+#[test]
+fn a_second_try_finds_no_block_in_use() {
+    child_succeeds("a_second_try_finds_no_block_in_use", &[], || {
+        let layout = Layout::from_size_align(16_000, 8).expect("valid");
+        let mapping = Layout::from_size_align(5 * MIB, 8).expect("valid");
+        limit(64 * MIB);
+        static GO: AtomicBool = AtomicBool::new(false);
+        static STOP: AtomicBool = AtomicBool::new(false);
+        let ticker = std::thread::spawn(|| {
+            while !STOP.load(Relaxed) {
+                if GO.load(Relaxed) { neap::tick() } else { std::thread::yield_now() }
+            }
+        });
+        // SAFETY: the sizes are not zero, and what is freed is ours.
+        unsafe {
+            let reserve = HEAP.alloc(mapping);
+            let (_, mut head) = exhaust(layout);
+            // Nothing is left that with the mapping would do for a segment.
+            let (access, flags) = (libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+            while libc::mmap(std::ptr::null_mut(), 256 << 10, access, flags, -1, 0) != libc::MAP_FAILED {}
+            HEAP.dealloc(reserve, mapping);
+            GO.store(true, Relaxed);
+            let end = Instant::now() + Duration::from_secs(2);
+            while Instant::now() < end {
+                let kept = HEAP.alloc(mapping);
+                if !kept.is_null() {
+                    HEAP.dealloc(kept, mapping);
+                }
+                let found = HEAP.alloc(layout).cast::<*mut u8>();
+                if !found.is_null() {
+                    assert!(found.addr() > 4096, "{found:p} is no block");
+                    let mut block = head;
+                    while !block.is_null() {
+                        assert_ne!(block, found, "handed out twice");
+                        block = block.read().cast();
+                    }
+                    found.write(head.cast());
+                    head = found;
+                }
+            }
+            STOP.store(true, Relaxed);
+            free_all(head, layout);
+        }
+        ticker.join().expect("no panic");
+    });
+}
+
+/// What a tick is just giving back to the system serves whoever needs it.
+#[test]
+fn what_is_on_its_way_back_to_the_system_is_not_exhausted() {
+    child_succeeds("what_is_on_its_way_back_to_the_system_is_not_exhausted", &[], || {
+        let layout = Layout::from_size_align(MIB, 8).expect("valid");
+        limit(64 * MIB);
+        let (count, head) = exhaust(layout);
+        assert!(count > 2);
+        let stop = AtomicBool::new(false);
+        let mut nulls = 0;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Relaxed) {
+                    neap::purge();
+                }
+            });
+            // SAFETY: the first of a chain of at least three, ours.
+            unsafe {
+                let next = head.read();
+                HEAP.dealloc(head.cast(), layout);
+                for pause in 0..4000 {
+                    (0..pause % 50 * 50).for_each(|_| std::hint::spin_loop());
+                    let block = HEAP.alloc(layout);
+                    if block.is_null() {
+                        nulls += 1;
+                        continue;
+                    }
+                    block.write_bytes(1, MIB);
+                    HEAP.dealloc(block, layout);
+                }
+                stop.store(true, Relaxed);
+                free_all(next.cast(), layout);
+            }
+        });
+        assert_eq!(nulls, 0);
+    });
 }
 
 /// A process that starts under a tight limit gets smaller segments.

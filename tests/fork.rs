@@ -74,3 +74,38 @@ fn a_child_of_busy_threads_allocates() {
     stop.store(true, Relaxed);
     threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
 }
+
+#[test]
+fn a_child_of_threads_that_use_a_pool_ticks() {
+    static POOL: neap::Pool<Vec<u8>> = neap::Pool::new(Vec::new);
+    let stop = Arc::new(AtomicBool::new(false));
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let stop = stop.clone();
+            std::thread::spawn(move || {
+                while !stop.load(Relaxed) {
+                    drop(POOL.get());
+                }
+            })
+        })
+        .collect();
+    for round in 0..60 {
+        // SAFETY: as above.
+        unsafe {
+            let pid = libc::fork();
+            assert!(pid >= 0);
+            if pid == 0 {
+                libc::alarm(10);
+                neap::tick();
+                neap::tick();
+                libc::_exit(0);
+            }
+            let mut status = 0;
+            assert_eq!(libc::waitpid(pid, &mut status, 0), pid);
+            assert_eq!(status, 0, "round {round}");
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    stop.store(true, Relaxed);
+    threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+}

@@ -102,3 +102,42 @@ fn what_is_freed_just_before_it_rests_goes_too() {
         assert!(left < 2 * MIB, "{left} {}", neap::stats());
     });
 }
+
+#[test]
+fn it_survives_a_destructor_that_panics() {
+    child_succeeds("it_survives_a_destructor_that_panics", &[], || {
+        struct Fails;
+        impl Drop for Fails {
+            fn drop(&mut self) {
+                panic!("in drop");
+            }
+        }
+        let pool: neap::Pool<Fails> = neap::Pool::new(|| Fails);
+        for _ in 0..3 {
+            pool.put(Fails);
+            let end = Instant::now() + Duration::from_secs(20);
+            while !pool.is_empty() {
+                assert!(Instant::now() < end, "{pool:?}");
+                std::thread::sleep(INTERVAL);
+                // Starts the ticker, if it is not there yet.
+                drop((0..1000).map(|n| Box::new([n; 20])).collect::<Vec<_>>());
+            }
+        }
+        let ticks = neap::stats().ticks;
+        std::thread::sleep(INTERVAL * 10);
+        assert!(neap::stats().ticks > ticks, "the ticker is gone");
+    });
+}
+
+#[test]
+fn a_large_block_of_an_unusual_alignment_lets_it_rest() {
+    child_succeeds("a_large_block_of_an_unusual_alignment_lets_it_rest", &[], || {
+        let layout = std::alloc::Layout::from_size_align(6 * MIB, 64 << 10).expect("valid");
+        drop((0..10_000).map(|n| Box::new([n; 20])).collect::<Vec<_>>());
+        // SAFETY: the size is not zero.
+        let blocks: [_; 8] = std::array::from_fn(|_| unsafe { std::alloc::alloc(layout) });
+        wait_until_it_rests();
+        // SAFETY: ours, with this layout.
+        blocks.into_iter().for_each(|block| unsafe { std::alloc::dealloc(block, layout) });
+    });
+}

@@ -63,4 +63,19 @@ impl<T> Biased<T> {
         self.taken.store(false, Release);
         result
     }
+
+    /// In a fork's child: whoever was in, is in no more, and may have left the
+    /// value half changed. It is forgotten then, in favour of `fresh`.
+    ///
+    /// # Safety
+    /// There is no other thread, and the caller is not in.
+    #[allow(dead_code, reason = "not in the model")]
+    pub(crate) unsafe fn abandon(&self, fresh: T) {
+        if self.busy.load(Relaxed) || self.taken.load(Relaxed) {
+            // SAFETY: by contract nobody else reaches the value.
+            unsafe { self.value.get().write(fresh) };
+            self.busy.store(false, Relaxed);
+            self.taken.store(false, Relaxed);
+        }
+    }
 }

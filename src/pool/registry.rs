@@ -1,19 +1,35 @@
 //! Every pool in use, so that a tick finds those that are idle too.
 
+use super::thread_number;
 use crate::epoch;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use crate::os::Lock;
+use core::mem;
+use std::sync::{Arc, Once, Weak};
 
 /// What a tick does to a pool.
 pub(crate) trait Ages: Send + Sync {
     /// Ends the epochs that have passed, and drops what that sets free.
     fn catch_up_all(&self);
+
+    /// In a fork's child: frees the shards that other threads were in.
+    ///
+    /// # Safety
+    /// There is no other thread, and the caller is in no shard.
+    unsafe fn abandon_all(&self);
 }
 
-static POOLS: Mutex<Vec<Weak<dyn Ages>>> = Mutex::new(Vec::new());
+static POOLS: Lock<Vec<Weak<dyn Ages>>> = Lock::new(Vec::new());
+/// The handlers for a fork were registered.
+static REGISTERED: Once = Once::new();
 
 /// Adds a pool; it leaves by being dropped.
 pub(crate) fn add(pool: Weak<dyn Ages>) {
-    let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
+    REGISTERED.call_once(|| {
+        // SAFETY: the handlers are functions of ours, for the process's whole
+        // life. After the allocator's, so these lock before and unlock after it.
+        unsafe { libc::pthread_atfork(Some(before_fork), Some(in_parent), Some(in_child)) };
+    });
+    let mut pools = POOLS.lock();
     pools.retain(|pool| pool.strong_count() > 0);
     pools.push(pool);
     epoch::set_hook(age_all);
@@ -22,8 +38,33 @@ pub(crate) fn add(pool: Weak<dyn Ages>) {
 fn age_all() {
     // The program's destructors run in here, so without the lock.
     let pools: Vec<Arc<dyn Ages>> = {
-        let pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
+        let pools = POOLS.lock();
         pools.iter().filter_map(Weak::upgrade).collect()
     };
     pools.iter().for_each(|pool| pool.catch_up_all());
+}
+
+unsafe extern "C" fn before_fork() {
+    mem::forget(POOLS.lock());
+    thread_number::lock_for_fork();
+}
+
+unsafe extern "C" fn in_parent() {
+    // SAFETY: `before_fork` locked them on this thread.
+    unsafe {
+        thread_number::unlock_after_fork();
+        POOLS.force_unlock();
+    }
+}
+
+unsafe extern "C" fn in_child() {
+    // SAFETY: as in the parent.
+    unsafe { in_parent() };
+    thread_number::keep_own();
+    let pools: Vec<Arc<dyn Ages>> = POOLS.lock().iter().filter_map(Weak::upgrade).collect();
+    for pool in pools {
+        // SAFETY: a child has one thread, and that one forked, which nothing
+        // under a shard's lock does.
+        unsafe { pool.abandon_all() };
+    }
 }

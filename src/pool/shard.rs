@@ -33,8 +33,7 @@ pub enum Tier {
 
 impl<T> Shard<T> {
     pub(crate) fn new() -> Self {
-        let tiers = Tiers { local: Vec::new(), victim: Vec::new(), epoch: epoch::current() };
-        Self { tiers: Biased::new(tiers), locals: AtomicUsize::new(0), victims: AtomicUsize::new(0) }
+        Self { tiers: Biased::new(Tiers::new()), locals: AtomicUsize::new(0), victims: AtomicUsize::new(0) }
     }
 
     /// The owner takes an object out of its local tier.
@@ -131,9 +130,14 @@ impl<T> Shard<T> {
 
     /// Ends the epochs that have passed; what to drop.
     pub(crate) fn catch_up(&self) -> [Vec<T>; 2] {
-        let now = epoch::current();
+        self.catch_up_to(epoch::current())
+    }
+
+    fn catch_up_to(&self, now: u64) -> [Vec<T>; 2] {
         self.with(|tiers| {
-            let passed = now.wrapping_sub(mem::replace(&mut tiers.epoch, now));
+            // Whoever looked at the clock later may have been here before.
+            let passed = now.saturating_sub(tiers.epoch);
+            tiers.epoch += passed;
             let local = if passed > 0 { mem::take(&mut tiers.local) } else { Vec::new() };
             match passed {
                 0 => Default::default(),
@@ -146,6 +150,16 @@ impl<T> Shard<T> {
     /// Takes everything out, for the caller to drop.
     pub(crate) fn empty(&self) -> [Vec<T>; 2] {
         self.with(|tiers| [mem::take(&mut tiers.victim), mem::take(&mut tiers.local)])
+    }
+
+    /// In a fork's child: see [`Biased::abandon`].
+    ///
+    /// # Safety
+    /// There is no other thread, and the caller is not in the shard.
+    pub(crate) unsafe fn abandon(&self) {
+        // SAFETY: by contract.
+        unsafe { self.tiers.abandon(Tiers::new()) };
+        self.with(|_| ());
     }
 
     fn with<R>(&self, work: impl FnOnce(&mut Tiers<T>) -> R) -> R {
@@ -161,10 +175,32 @@ impl<T> Shard<T> {
 }
 
 impl<T> Tiers<T> {
+    fn new() -> Self {
+        Self { local: Vec::new(), victim: Vec::new(), epoch: epoch::current() }
+    }
+
     fn of(&mut self, tier: Tier) -> &mut Vec<T> {
         match tier {
             Tier::Local => &mut self.local,
             Tier::Victim => &mut self.victim,
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_look_at_the_clock_ages_nothing() {
+        super::super::fences::prepare();
+        let shard = Shard::new();
+        let now = epoch::current() + 1000;
+        shard.catch_up_to(now);
+        shard.put(&mut vec![1]);
+        assert_eq!(shard.catch_up_to(now - 1), [vec![], vec![]]);
+        assert_eq!((shard.len(Tier::Local), shard.len(Tier::Victim)), (1, 0));
+        assert_eq!(shard.catch_up_to(now + 1), [vec![], vec![]]);
+        assert_eq!((shard.len(Tier::Local), shard.len(Tier::Victim)), (0, 1));
     }
 }

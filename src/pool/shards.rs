@@ -86,6 +86,13 @@ impl<T: Send> Ages for Shards<T> {
             drop(shard.catch_up());
         }
     }
+
+    unsafe fn abandon_all(&self) {
+        for shard in self.all() {
+            // SAFETY: by contract.
+            unsafe { shard.abandon() };
+        }
+    }
 }
 
 impl<T> Drop for Shards<T> {
