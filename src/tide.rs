@@ -30,9 +30,9 @@ use core::sync::atomic::Ordering::Relaxed;
 /// Slices looked at in one step.
 const STEP: usize = 64;
 
-/// Growth that ends an epoch: a 16th of what is resident, and twice as
+/// Growth that ends an epoch: a 32nd of what is resident, and twice as
 /// much after ticks that found little.
-const SHARE: usize = 16;
+const SHARE: usize = 32;
 const PATIENCE: usize = 2;
 
 /// What became of a look whether a tick is due.
