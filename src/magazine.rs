@@ -168,6 +168,9 @@ impl Magazine {
     /// In the owner's slow path: reopens a closed magazine, empty but for what
     /// an operation left on top when it was closed in the middle of it; or
     /// undoes the pop that met the lower fence. True if it was closed.
+    ///
+    /// `from` is the operation under way: it must have moved or read `top`
+    /// since the last call, or a slot counts as won that was not.
     pub(crate) fn settle(&mut self, top: &AtomicUsize, from: Operation) -> bool {
         let closed = self.is_closed();
         if closed {

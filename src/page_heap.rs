@@ -71,8 +71,8 @@ pub(crate) fn extend(run: Run, slices: usize) -> Option<u64> {
         return None;
     }
     let mut heap = HEAP.lock();
-    let free = |index: usize| bit(run.segment, RESIDENT, index) || bit(run.segment, FRESH, index);
-    (more.first..more.first + slices).all(free).then(|| heap.claim(more))
+    let bits = |which| get(more.segment, which, more.first, slices);
+    (bits(RESIDENT) | bits(FRESH) == mask(slices)).then(|| heap.claim(more))
 }
 
 /// Gives slices back; `resident` tells which may hold pages, `recent` whether
@@ -80,12 +80,13 @@ pub(crate) fn extend(run: Run, slices: usize) -> Option<u64> {
 pub(crate) fn give(run: Run, resident: u64, recent: bool) {
     let mut heap = HEAP.lock();
     let Run { segment, first, slices } = run;
-    set(segment, RESIDENT, first, slices, resident);
-    set(segment, FRESH, first, slices, !resident);
+    let (fresh, resident) = (!resident & mask(slices), resident & mask(slices));
+    set(segment, RESIDENT, first, resident);
+    set(segment, FRESH, first, fresh);
     if recent {
-        set(segment, RECENT, first, slices, resident);
+        set(segment, RECENT, first, resident);
     }
-    heap.resident += (resident & mask(slices)).count_ones() as usize;
+    heap.resident += resident.count_ones() as usize;
 }
 
 /// Returns the pages of those of a group of 64 slices that are free and were
@@ -166,12 +167,9 @@ pub(crate) unsafe fn unlock_after_fork() {
 impl Totals {
     /// Takes a free run off the bitmaps; gives which slices were resident.
     fn claim(&mut self, run: Run) -> u64 {
-        let mut resident = 0;
-        for index in 0..run.slices {
-            resident |= (bit(run.segment, RESIDENT, run.first + index) as u64) << index;
-        }
+        let resident = get(run.segment, RESIDENT, run.first, run.slices);
         for which in [FRESH, RESIDENT, RECENT] {
-            clear(run.segment, which, run.first, run.slices);
+            clear(run.segment, which, run.first, mask(run.slices));
         }
         for group in run.first / 64..=(run.first + run.slices - 1) / 64 {
             run.segment.bits(BOOKS)[group].store(1, Relaxed);
@@ -223,23 +221,53 @@ fn mask(count: usize) -> u64 {
     if count >= 64 { u64::MAX } else { (1 << count) - 1 }
 }
 
-fn bit(segment: &Segment, which: usize, index: usize) -> bool {
-    segment.bits(which)[index / 64].load(Relaxed) >> (index % 64) & 1 == 1
+/// Of so many bits from `first` on, those that are set, the first lowest.
+fn get(segment: &Segment, which: usize, first: usize, slices: usize) -> u64 {
+    let (words, shift) = (&segment.bits(which)[first / 64..], first % 64);
+    let low = words[0].load(Relaxed) >> shift;
+    let high = if shift + slices > 64 { words[1].load(Relaxed) << (64 - shift) } else { 0 };
+    (low | high) & mask(slices)
 }
 
-/// Sets the bits of `first..first + slices` where `pattern` (repeated every 64) has one.
-fn set(segment: &Segment, which: usize, first: usize, slices: usize, pattern: u64) {
-    for index in 0..slices {
-        let word = &segment.bits(which)[(first + index) / 64];
-        let bit = (pattern >> (index % 64) & 1) << ((first + index) % 64);
-        // Under the lock; atomic only because `release` and statistics look in.
-        word.store(word.load(Relaxed) | bit, Relaxed);
+/// Sets those bits from `first` on that `bits` has, the first lowest.
+fn set(segment: &Segment, which: usize, first: usize, bits: u64) {
+    change(segment, which, first, bits, |word, bits| word | bits);
+}
+
+/// Clears them.
+fn clear(segment: &Segment, which: usize, first: usize, bits: u64) {
+    change(segment, which, first, bits, |word, bits| word & !bits);
+}
+
+/// Under the lock; atomic only because `release` and statistics look in.
+#[inline(always)]
+fn change(segment: &Segment, which: usize, first: usize, bits: u64, new: impl Fn(u64, u64) -> u64) {
+    let (words, shift) = (&segment.bits(which)[first / 64..], first % 64);
+    words[0].store(new(words[0].load(Relaxed), bits << shift), Relaxed);
+    let high = bits.checked_shr(64 - shift as u32).unwrap_or(0);
+    if high != 0 {
+        words[1].store(new(words[1].load(Relaxed), high), Relaxed);
     }
 }
 
-fn clear(segment: &Segment, which: usize, first: usize, slices: usize) {
-    for index in first..first + slices {
-        let word = &segment.bits(which)[index / 64];
-        word.store(word.load(Relaxed) & !(1 << (index % 64)), Relaxed);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_of_a_run_across_words() {
+        // A segment that nobody takes from, and a bitmap of it that nobody reads.
+        let segment = Segment::create().unwrap();
+        for first in 0..128 {
+            for slices in 1..=64 {
+                let bits = mask(slices) & 0xd000_0000_f0f0_0a0b;
+                set(segment, BOOKS, first, bits);
+                assert_eq!(get(segment, BOOKS, first, slices), bits);
+                let all: u32 = segment.bits(BOOKS).iter().map(|word| word.load(Relaxed).count_ones()).sum();
+                assert_eq!(all, bits.count_ones());
+                clear(segment, BOOKS, first, bits);
+                assert!(segment.bits(BOOKS).iter().all(|word| word.load(Relaxed) == 0));
+            }
+        }
     }
 }

@@ -77,11 +77,12 @@ pub(crate) fn rouse() {
 /// The same for what is done without a heap and its lock.
 #[inline]
 pub(crate) fn rouse_apart() {
-    APART.fetch_add(1, Relaxed);
-    // Pairs with the one in `rest`: the count is seen there, or that it rests
-    // is seen here.
-    fence(SeqCst);
-    rouse();
+    // Both SeqCst, as what `rest` does in the other order: the count is seen
+    // there, or that it rests is seen here.
+    APART.fetch_add(1, SeqCst);
+    if DOES.load(SeqCst) == RESTS {
+        wake_from(RESTS);
+    }
 }
 
 #[cold]
