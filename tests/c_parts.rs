@@ -25,12 +25,12 @@ fn the_c_library_allocates_here() {
 #[test]
 fn the_programs_settings_hold() {
     common::child_succeeds("the_programs_settings_hold", &[], || {
-        // C's malloc was called long before; the ticker runs all the same.
+        // C's malloc was called long before; the ticker runs all the same, until it rests.
         let boxes: Vec<_> = (0..100_000).map(Box::new).collect();
         drop(boxes);
         let before = neap::stats().ticks;
         std::thread::sleep(Duration::from_millis(500));
-        assert!(neap::stats().ticks > before + 5, "{}", neap::stats().ticks - before);
+        assert!(neap::stats().ticks >= before + 2, "{}", neap::stats().ticks - before);
     });
 }
 
