@@ -9,7 +9,7 @@ use crate::os::Lock;
 use crate::thread_heap::Heap;
 use core::ffi::c_void;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
 
 /// A heap and its place in the list of all.
@@ -107,7 +107,7 @@ pub(crate) fn slow_paths_if_idle() -> Option<u64> {
 }
 
 pub(crate) fn threads() -> usize {
-    THREADS.load(Relaxed)
+    THREADS.load(SeqCst)
 }
 
 #[cold]
@@ -156,7 +156,18 @@ fn release(member: &'static Member) {
     let mut joining = JOINING.lock();
     member.used.store(false, Relaxed);
     joining.idle += 1;
-    THREADS.fetch_sub(1, Relaxed);
+    // SeqCst, as what the ticker does before it rests: either it sees the
+    // count, or the last thread's call below sees that it rests.
+    THREADS.fetch_sub(1, SeqCst);
+}
+
+/// What to call when the last thread has left.
+static WHEN_EMPTY: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
+
+/// Has `call` called whenever the last thread that had a heap has left.
+pub(crate) fn when_empty(call: fn()) {
+    // Release pairs with the acquire in `leave`.
+    WHEN_EMPTY.store(call as *mut (), Release);
 }
 
 fn create() -> Option<&'static Member> {
@@ -192,6 +203,12 @@ extern "C" fn leave(member: *mut c_void) {
     let Some(member) = (unsafe { member.cast::<Member>().as_ref() }) else { return };
     member.heap.lock().abandon();
     release(member);
+    let call = WHEN_EMPTY.load(Acquire);
+    if threads() == 0 && !call.is_null() {
+        // SAFETY: only `when_empty` stores here, and only a `fn()`.
+        let call = unsafe { core::mem::transmute::<*mut (), fn()>(call) };
+        call();
+    }
 }
 
 /// Holds the registry and every heap over a fork.

@@ -11,7 +11,8 @@
 //! magazine is closed then, so whatever a thread does next with a block comes
 //! through its slow path, which wakes the ticker.
 
-use crate::{epoch, growth, os, settings, tide};
+use crate::local::local;
+use crate::{epoch, growth, os, registry, settings, tide};
 use core::ffi::c_void;
 use core::mem;
 use core::ptr;
@@ -54,7 +55,8 @@ const STACK: usize = 512 << 10;
 pub(crate) fn poll() {
     if !STARTED.load(Relaxed) {
         tide::poll();
-        if settings::background() && LOADED.load(Relaxed) {
+        // Not for a thread that has given its heap back: it is about to end.
+        if settings::background() && LOADED.load(Relaxed) && registry::threads() > 0 {
             start();
         }
     } else if growth::is_due() {
@@ -120,7 +122,13 @@ fn start() {
 
 extern "C" fn run(_: *mut c_void) -> *mut c_void {
     let mut quiet = 0;
+    registry::when_empty(nobody_left);
     loop {
+        if is_last() {
+            // Whoever comes later starts another.
+            STARTED.store(false, Relaxed);
+            return ptr::null_mut();
+        }
         let apart = APART.load(Relaxed);
         let look = tide::tick_if_due();
         if look.ticked {
@@ -139,6 +147,19 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     }
 }
 
+/// No thread has a heap but perhaps this one. The ticker then ends: a process
+/// whose threads have all returned is over for the C library only when no
+/// thread of any kind is left, in a fork's child as well.
+fn is_last() -> bool {
+    registry::threads() <= !local().heap().is_null() as usize
+}
+
+/// By the last thread that leaves: the ticker should look.
+fn nobody_left() {
+    DOES.store(AT_WORK, SeqCst);
+    os::wake(&DOES);
+}
+
 /// Sleeps until a slow path has left something to age; false if there is
 /// something already. Typed pools are not asked, so they keep it awake.
 fn rest(apart: u32) -> bool {
@@ -149,7 +170,7 @@ fn rest(apart: u32) -> bool {
     fence(SeqCst);
     // Under each heap's lock: who comes through a slow path before is seen
     // here; who comes later sees that the ticker rests.
-    if !tide::is_out() || APART.load(Relaxed) != apart {
+    if !tide::is_out() || APART.load(Relaxed) != apart || is_last() {
         DOES.store(AT_WORK, Relaxed);
         return false;
     }

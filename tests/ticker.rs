@@ -141,3 +141,34 @@ fn a_large_block_of_an_unusual_alignment_lets_it_rest() {
         blocks.into_iter().for_each(|block| unsafe { std::alloc::dealloc(block, layout) });
     });
 }
+
+/// For the C library a process is over when its last thread has returned; the
+/// ticker must not be the one that stays.
+#[test]
+fn a_forks_child_ends_when_its_last_thread_returns() {
+    child_succeeds("a_forks_child_ends_when_its_last_thread_returns", &[], || {
+        std::thread::spawn(|| {
+            // SAFETY: the child only allocates, sleeps and returns.
+            let child = unsafe { libc::fork() };
+            if child == 0 {
+                for _ in 0..20 {
+                    drop((0..10_000).map(Box::new).collect::<Vec<_>>());
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                return;
+            }
+            for _ in 0..1000 {
+                // SAFETY: our own child, whose status nobody wants.
+                if unsafe { libc::waitpid(child, std::ptr::null_mut(), libc::WNOHANG) } == child {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            // SAFETY: our own child, still there.
+            unsafe { libc::kill(child, libc::SIGKILL) };
+            panic!("the child did not end");
+        })
+        .join()
+        .expect("the child ends");
+    });
+}
