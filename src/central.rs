@@ -115,7 +115,7 @@ pub(crate) fn free_if_empty(class: usize, span: &'static Span, keep: bool) {
     }
     // Slices with any page resident count as resident from here on.
     let slices = slices_of_pages(resident);
-    let all = bits_of(run.slices * PAGES_PER_SLICE);
+    let all = page_heap::mask(geometry.pages());
     growth::round_up((pages_of_slices(slices) & all & !resident).count_ones() as usize);
     page_heap::give(run, slices, recent);
 }
@@ -189,10 +189,6 @@ const PAGES_PER_SLICE: usize = SLICE / crate::size_class::PAGE;
 /// A bit for each page of the slices that have a bit.
 fn pages_of_slices(slices: u64) -> u64 {
     (0..4).filter(|slice| slices >> slice & 1 == 1).map(|slice| 0xffff << (slice * PAGES_PER_SLICE)).sum()
-}
-
-fn bits_of(count: usize) -> u64 {
-    u64::MAX >> (64 - count)
 }
 
 /// A bit for each slice with a page that has a bit.

@@ -1,15 +1,14 @@
 //! The clock: the number of the current epoch, and who is told when it ends.
 
-use core::mem;
-use core::ptr;
-use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use core::sync::atomic::{AtomicPtr, AtomicU64};
+use crate::hook::Hook;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::Relaxed;
 
 static EPOCH: AtomicU64 = AtomicU64::new(0);
 
 /// Ages what lies above the allocator (the typed pools). Called where a
 /// program's own code may run, never from inside an allocation.
-static HOOK: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
+static HOOK: Hook = Hook::new();
 
 /// The number of ticks so far.
 #[inline(always)]
@@ -24,21 +23,15 @@ pub(crate) fn advance() {
 
 /// Sets the hook.
 pub(crate) fn set_hook(hook: fn()) {
-    // Release pairs with the acquire in `run_hook`.
-    HOOK.store(hook as *mut (), Release);
+    HOOK.set(hook);
 }
 
 /// Something above the allocator wants every tick.
 pub(crate) fn has_hook() -> bool {
-    !HOOK.load(Relaxed).is_null()
+    HOOK.is_set()
 }
 
 /// Runs the hook, if there is one.
 pub(crate) fn run_hook() {
-    let hook = HOOK.load(Acquire);
-    if !hook.is_null() {
-        // SAFETY: only `set_hook` stores here, and only a `fn()`.
-        let hook = unsafe { mem::transmute::<*mut (), fn()>(hook) };
-        hook();
-    }
+    HOOK.run();
 }

@@ -142,10 +142,9 @@ pub(crate) fn resize(block: usize, size: usize) -> Option<*mut u8> {
 /// Bytes of a block in use; none for an address that is not one.
 pub(crate) fn size(block: usize) -> Option<usize> {
     let mut table = TABLE.lock();
+    let first = *table.bucket(block);
     // SAFETY: nodes on a list are alive, and reached under the lock only.
-    let mut nodes =
-        core::iter::successors(unsafe { table.bucket(block).as_ref() }, |huge| unsafe { huge.next.as_ref() });
-    nodes.find(|huge| huge.start == block).map(|huge| huge.used)
+    unsafe { nodes(first) }.find(|huge| huge.start == block).map(|huge| huge.used)
 }
 
 /// Unmaps what stayed free for a whole epoch, or with `all`, whatever is free.
@@ -261,9 +260,7 @@ impl Table {
     fn has_tail(&self) -> bool {
         self.in_use.iter().any(|&first| {
             // SAFETY: as in `remove`.
-            let mut blocks =
-                core::iter::successors(unsafe { first.as_ref() }, |huge| unsafe { huge.next.as_ref() });
-            blocks.any(|huge| huge.is_plain() && huge.used < huge.mapping.len())
+            unsafe { nodes(first) }.any(|huge| huge.is_plain() && huge.used < huge.mapping.len())
         })
     }
 
@@ -295,6 +292,15 @@ impl Table {
         self.kept_bytes -= unsafe { node.as_ref().mapping.len() };
         Some(node)
     }
+}
+
+/// The nodes of a list.
+///
+/// # Safety
+/// Every node on the list is alive, and none is changed while the iterator is used.
+unsafe fn nodes<'a>(first: *mut Huge) -> impl Iterator<Item = &'a Huge> {
+    // SAFETY: by contract.
+    core::iter::successors(unsafe { first.as_ref() }, |huge| unsafe { huge.next.as_ref() })
 }
 
 /// Takes the first node that is `wanted` off a list.

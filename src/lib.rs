@@ -54,6 +54,7 @@ mod epoch;
 mod fork;
 mod give;
 mod growth;
+mod hook;
 mod huge;
 mod limit;
 #[cfg(target_os = "linux")]

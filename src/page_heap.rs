@@ -217,7 +217,7 @@ fn aligned(align: usize) -> u64 {
 }
 
 /// The lowest `count` bits.
-fn mask(count: usize) -> u64 {
+pub(crate) fn mask(count: usize) -> u64 {
     if count >= 64 { u64::MAX } else { (1 << count) - 1 }
 }
 

@@ -3,6 +3,7 @@
 //! unmapped; those without a thread serve the next one.
 
 use crate::alone;
+use crate::hook::Hook;
 use crate::local::{Local, Phase, local};
 use crate::metadata;
 use crate::os::Lock;
@@ -162,12 +163,11 @@ fn release(member: &'static Member) {
 }
 
 /// What to call when the last thread has left.
-static WHEN_EMPTY: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
+static WHEN_EMPTY: Hook = Hook::new();
 
 /// Has `call` called whenever the last thread that had a heap has left.
 pub(crate) fn when_empty(call: fn()) {
-    // Release pairs with the acquire in `leave`.
-    WHEN_EMPTY.store(call as *mut (), Release);
+    WHEN_EMPTY.set(call);
 }
 
 fn create() -> Option<&'static Member> {
@@ -203,11 +203,8 @@ extern "C" fn leave(member: *mut c_void) {
     let Some(member) = (unsafe { member.cast::<Member>().as_ref() }) else { return };
     member.heap.lock().abandon();
     release(member);
-    let call = WHEN_EMPTY.load(Acquire);
-    if threads() == 0 && !call.is_null() {
-        // SAFETY: only `when_empty` stores here, and only a `fn()`.
-        let call = unsafe { core::mem::transmute::<*mut (), fn()>(call) };
-        call();
+    if threads() == 0 {
+        WHEN_EMPTY.run();
     }
 }
 

@@ -5,7 +5,8 @@ use std::path::Path;
 
 /// Every module, the lowest first; those on one line know nothing of each other.
 const LAYERS: &[&[&str]] = &[
-    &["sync", "misuse", "size_class", "epoch", "alone", "growth", "cgroup"],
+    &["sync", "misuse", "size_class", "hook", "alone", "growth", "cgroup"],
+    &["epoch"],
     &["os"],
     &["metadata", "settings", "area"],
     &["span", "magazine", "limit"],

@@ -52,16 +52,7 @@ pub unsafe fn malloc(heap: &'static Neap, size: usize) -> *mut c_void {
     if size > SMALL_MAX {
         return middling(heap, size);
     }
-    let class = SMALL[size.div_ceil(ALIGN)] as usize;
-    // SAFETY: a class; a miss goes to the slow path.
-    let block = unsafe { pop(class) };
-    if block != 0
-        && let Some(mark) = live::at_home(block)
-    {
-        mark.store(mark_of(class), Relaxed);
-        return block as *mut c_void;
-    }
-    missed(heap, class, block)
+    pooled(heap, SMALL[size.div_ceil(ALIGN)] as usize)
 }
 
 /// C's `free`.

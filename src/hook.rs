@@ -1,0 +1,34 @@
+//! A function that an upper layer leaves with a lower one.
+
+use core::mem;
+use core::ptr;
+use core::sync::atomic::AtomicPtr;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+/// Empty until it is set.
+pub(crate) struct Hook(AtomicPtr<()>);
+
+impl Hook {
+    pub(crate) const fn new() -> Self {
+        Self(AtomicPtr::new(ptr::null_mut()))
+    }
+
+    pub(crate) fn set(&self, call: fn()) {
+        // Release pairs with the acquire in `run`.
+        self.0.store(call as *mut (), Release);
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        !self.0.load(Relaxed).is_null()
+    }
+
+    /// Calls the function, if there is one.
+    pub(crate) fn run(&self) {
+        let call = self.0.load(Acquire);
+        if !call.is_null() {
+            // SAFETY: only `set` stores here, and only a `fn()`.
+            let call = unsafe { mem::transmute::<*mut (), fn()>(call) };
+            call();
+        }
+    }
+}
