@@ -274,6 +274,9 @@ impl Tide {
         let listed = match span.state.load(Relaxed) {
             state::LISTED => true,
             state::ATTACHED => false,
+            // Nothing to return, but its epoch ends too: what a later tick
+            // brings home from it was not used since.
+            state::FULL => return span.end_epoch(),
             _ => return,
         };
         let (_, recent) = span.residue();

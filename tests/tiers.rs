@@ -155,3 +155,24 @@ fn a_mapping_larger_than_its_block_is_cut_after_an_epoch() {
         assert_eq!(mapped(), start);
     });
 }
+
+#[test]
+fn a_full_spans_epoch_ends_too() {
+    child_succeeds("a_full_spans_epoch_ends_too", &[], || {
+        const SPAN: usize = 256 << 10;
+        let mut blocks: Vec<_> = (0..1000).map(|_| alloc()).collect();
+        blocks.sort();
+        // No block of it is free, so no tick has anything to return.
+        let span = blocks[500] as usize / SPAN;
+        neap::tick();
+        neap::tick();
+        // All of them stay in the magazine.
+        blocks.iter().filter(|block| **block as usize / SPAN == span).for_each(|&block| free(block));
+        neap::tick();
+        let victims = neap::stats();
+        assert_eq!(class().pooled_victim, SPAN / BLOCK);
+        neap::tick();
+        let home = neap::stats();
+        assert!(home.pages_returned >= victims.pages_returned + (SPAN / 4096) as u64, "{home}");
+    });
+}

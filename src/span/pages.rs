@@ -32,6 +32,13 @@ impl Span {
         pages
     }
 
+    /// Ends the epoch for a span that has no free block.
+    pub(crate) fn end_epoch(&self) {
+        if self.touched.load(Relaxed) != 0 {
+            self.touched.store(0, Relaxed);
+        }
+    }
+
     fn page_is_free(&self, geometry: &Geometry, page: usize) -> bool {
         blocks_of_pages(geometry, page, page + 1).is_some_and(|(first, last)| {
             self.each_mask(first, last, |at, mask| self.bitmap[at].load(Relaxed) & mask == mask)
