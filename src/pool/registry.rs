@@ -2,6 +2,7 @@
 
 use super::thread_number;
 use crate::epoch;
+use crate::fork;
 use crate::os::Lock;
 use core::mem;
 use std::sync::{Arc, Once, Weak};
@@ -19,16 +20,11 @@ pub(crate) trait Ages: Send + Sync {
 }
 
 static POOLS: Lock<Vec<Weak<dyn Ages>>> = Lock::new(Vec::new());
-/// The handlers for a fork were registered.
-static REGISTERED: Once = Once::new();
+static LISTENS: Once = Once::new();
 
 /// Adds a pool; it leaves by being dropped.
 pub(crate) fn add(pool: Weak<dyn Ages>) {
-    REGISTERED.call_once(|| {
-        // SAFETY: the handlers are functions of ours, for the process's whole
-        // life. After the allocator's, so these lock before and unlock after it.
-        unsafe { libc::pthread_atfork(Some(before_fork), Some(in_parent), Some(in_child)) };
-    });
+    LISTENS.call_once(|| fork::listen(before_fork, in_parent, in_child));
     let mut pools = POOLS.lock();
     pools.retain(|pool| pool.strong_count() > 0);
     pools.push(pool);
@@ -44,12 +40,12 @@ fn age_all() {
     pools.iter().for_each(|pool| pool.catch_up_all());
 }
 
-unsafe extern "C" fn before_fork() {
+fn before_fork() {
     mem::forget(POOLS.lock());
     thread_number::lock_for_fork();
 }
 
-unsafe extern "C" fn in_parent() {
+fn in_parent() {
     // SAFETY: `before_fork` locked them on this thread.
     unsafe {
         thread_number::unlock_after_fork();
@@ -57,9 +53,8 @@ unsafe extern "C" fn in_parent() {
     }
 }
 
-unsafe extern "C" fn in_child() {
-    // SAFETY: as in the parent.
-    unsafe { in_parent() };
+fn in_child() {
+    in_parent();
     thread_number::keep_own();
     let pools: Vec<Arc<dyn Ages>> = POOLS.lock().iter().filter_map(Weak::upgrade).collect();
     for pool in pools {
