@@ -10,6 +10,7 @@ use crate::segment::Segment;
 use crate::size_class::{GEOMETRY, SLICE, SPAN_CLASSES};
 use crate::span::{Kind, Links, Span, state};
 use core::ptr;
+use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 /// Lists of a class, by how many quarters of a span were free when it was listed.
@@ -29,9 +30,27 @@ unsafe impl Send for Lists {}
 static CLASSES: [Central; SPAN_CLASSES] =
     [const { Central(Lock::new(Lists { heads: [ptr::null(); LISTS], spans: 0 })) }; SPAN_CLASSES];
 
+/// A bit for each class of which a span was attached in this epoch.
+static IN_DEMAND: AtomicU64 = AtomicU64::new(0);
+const _: () = assert!(SPAN_CLASSES <= 64);
+
+/// Ends the epoch: which classes were in demand. A tick detaches every span, so
+/// whoever takes blocks has attached one since the last.
+pub(crate) fn end_demand() -> u64 {
+    IN_DEMAND.swap(0, Relaxed)
+}
+
+/// Which classes are in demand in this epoch so far.
+pub(crate) fn demand() -> u64 {
+    IN_DEMAND.load(Relaxed)
+}
+
 /// A span with free blocks, attached to the caller: the fullest listed one, or
 /// a new one. None without memory.
 pub(crate) fn attach(class: usize) -> Option<&'static Span> {
+    if demand() >> class & 1 == 0 {
+        IN_DEMAND.fetch_or(1 << class, Relaxed);
+    }
     if let Some(span) = CLASSES[class].0.lock().pop() {
         span.state.store(state::ATTACHED, Relaxed);
         return Some(span);
@@ -113,10 +132,11 @@ pub(crate) fn free_if_empty(class: usize, span: &'static Span, keep: bool) {
     for back in 1..run.slices {
         segment.span(run.first + back).set_kind(Kind::Free);
     }
-    // Slices with any page resident count as resident from here on.
+    // Slices with any page resident count as resident from here on: their other
+    // pages will be touched without being counted then.
     let slices = slices_of_pages(resident);
     let all = page_heap::mask(geometry.pages());
-    growth::round_up((pages_of_slices(slices) & all & !resident).count_ones() as usize);
+    growth::add((pages_of_slices(slices) & all & !resident).count_ones() as usize);
     page_heap::give(run, slices, recent);
 }
 

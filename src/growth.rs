@@ -4,26 +4,21 @@
 use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::Relaxed;
 
-/// Below so much growth no tick is due early: 4 MiB.
-pub(crate) const LEAST: usize = 1024;
+/// Below so much growth no tick is due early: 2 MiB.
+pub(crate) const LEAST: usize = 512;
 
 /// Resident pages of the segments; an estimate.
 static RESIDENT: AtomicUsize = AtomicUsize::new(0);
 /// Those that became so since the last tick began.
 static GROWN: AtomicUsize = AtomicUsize::new(0);
 /// So many, and a tick is due.
-static ALLOWED: AtomicUsize = AtomicUsize::new(LEAST);
+static ALLOWED: AtomicUsize = AtomicUsize::new(2 * LEAST);
 
 /// The program is about to touch so many pages that were not resident.
 #[inline]
 pub(crate) fn add(pages: usize) {
     RESIDENT.fetch_add(pages, Relaxed);
     GROWN.fetch_add(pages, Relaxed);
-}
-
-/// Pages not resident that count as such from now on, with others of their slice.
-pub(crate) fn round_up(pages: usize) {
-    RESIDENT.fetch_add(pages, Relaxed);
 }
 
 /// So many pages went back to the system.

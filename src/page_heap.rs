@@ -2,11 +2,11 @@
 //! still hold pages that the system could have back.
 //!
 //! Bitmaps to each segment, so that neighbours need no merging: `FRESH`
-//! slices read as zero and cost nothing, `RESIDENT` ones hold pages, and those
-//! of them that the program gave up in this epoch are `RECENT`. An allocation
-//! takes the lowest resident run that fits, so that pages in use stay dense
-//! and a reused page costs no fault; a tick returns what is resident and not
-//! recent.
+//! slices read as zero and cost nothing, `RESIDENT` ones hold pages. An
+//! allocation takes the lowest resident run that fits, so that pages in use stay
+//! dense and a reused page costs no fault. A tick returns as many resident
+//! slices as were free at every moment of the epoch, the highest first: no
+//! demand came near them, however often each single one was used.
 
 #[cfg(target_os = "linux")]
 use crate::live;
@@ -17,16 +17,18 @@ use core::sync::atomic::Ordering::Relaxed;
 
 const FRESH: usize = 0;
 const RESIDENT: usize = 1;
-const RECENT: usize = 2;
 /// A word to a group of 64 slices: not 0 if their books may be resident.
-const BOOKS: usize = 3;
+const BOOKS: usize = 2;
 
 struct Totals {
     /// Free resident slices of all segments: none, and a search can be spared.
     resident: usize,
+    /// How many of them nobody needed in this epoch: their least number, and
+    /// those that came home unused.
+    idle: usize,
 }
 
-static HEAP: Lock<Totals> = Lock::new(Totals { resident: 0 });
+static HEAP: Lock<Totals> = Lock::new(Totals { resident: 0, idle: 0 });
 
 /// Slices that belong together.
 #[derive(Clone, Copy)]
@@ -83,26 +85,25 @@ pub(crate) fn give(run: Run, resident: u64, recent: bool) {
     let (fresh, resident) = (!resident & mask(slices), resident & mask(slices));
     set(segment, RESIDENT, first, resident);
     set(segment, FRESH, first, fresh);
-    if recent {
-        set(segment, RECENT, first, resident);
+    let count = resident.count_ones() as usize;
+    heap.resident += count;
+    if !recent {
+        heap.idle += count;
     }
-    heap.resident += resident.count_ones() as usize;
 }
 
-/// Returns the pages of those of a group of 64 slices that are free and were
-/// not in use in this epoch, or whatever their use (`age` false), and ends the
-/// epoch for them. If all 64 are free then, the pages of their books go too.
-/// Gives how many slices.
+/// Returns the pages of free slices of a group of 64, of as many as nobody
+/// needed in this epoch, or of all (`age` false). If all 64 are free then, the
+/// pages of their books go too. Gives how many slices.
 pub(crate) fn release(segment: &'static Segment, group: usize, age: bool) -> usize {
-    let [fresh, resident, recent, books] =
-        [FRESH, RESIDENT, RECENT, BOOKS].map(|which| &segment.bits(which)[group]);
+    let [fresh, resident, books] = [FRESH, RESIDENT, BOOKS].map(|which| &segment.bits(which)[group]);
     let (old, all) = {
         let mut heap = HEAP.lock();
-        let used = if age { recent.load(Relaxed) } else { 0 };
-        recent.store(0, Relaxed);
-        let old = resident.load(Relaxed) & !used;
+        let old = highest(resident.load(Relaxed), if age { heap.idle } else { usize::MAX });
         resident.store(resident.load(Relaxed) & !old, Relaxed);
-        heap.resident -= old.count_ones() as usize;
+        let count = old.count_ones() as usize;
+        heap.resident -= count;
+        heap.idle = heap.idle.saturating_sub(count).min(heap.resident);
         let all = old | fresh.load(Relaxed) == u64::MAX && books.swap(0, Relaxed) != 0;
         if all {
             fresh.store(0, Relaxed);
@@ -119,6 +120,12 @@ pub(crate) fn release(segment: &'static Segment, group: usize, age: bool) -> usi
     resident.fetch_or(old & !returned, Relaxed);
     heap.resident += (old & !returned).count_ones() as usize;
     returned.count_ones() as usize
+}
+
+/// Ends the epoch: what is free now and still is when the next one ends goes then.
+pub(crate) fn end_epoch() {
+    let mut heap = HEAP.lock();
+    heap.idle = heap.resident;
 }
 
 /// Returns the pages of slices of a group, neighbours in one call; those that
@@ -168,13 +175,14 @@ impl Totals {
     /// Takes a free run off the bitmaps; gives which slices were resident.
     fn claim(&mut self, run: Run) -> u64 {
         let resident = get(run.segment, RESIDENT, run.first, run.slices);
-        for which in [FRESH, RESIDENT, RECENT] {
+        for which in [FRESH, RESIDENT] {
             clear(run.segment, which, run.first, mask(run.slices));
         }
         for group in run.first / 64..=(run.first + run.slices - 1) / 64 {
             run.segment.bits(BOOKS)[group].store(1, Relaxed);
         }
         self.resident -= resident.count_ones() as usize;
+        self.idle = self.idle.min(self.resident);
         resident
     }
 }
@@ -219,6 +227,15 @@ fn aligned(align: usize) -> u64 {
 /// The lowest `count` bits.
 pub(crate) fn mask(count: usize) -> u64 {
     if count >= 64 { u64::MAX } else { (1 << count) - 1 }
+}
+
+/// The highest `most` of the set bits.
+fn highest(bits: u64, most: usize) -> u64 {
+    let mut rest = bits;
+    for _ in most..bits.count_ones() as usize {
+        rest &= rest - 1;
+    }
+    rest
 }
 
 /// Of so many bits from `first` on, those that are set, the first lowest.

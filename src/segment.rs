@@ -20,7 +20,7 @@ pub(crate) struct Segment {
     pub(crate) slices: usize,
     spans: NonNull<Span>,
     next: AtomicPtr<Segment>,
-    /// Which slices are free, by the page heap, under its lock: four bitmaps
+    /// Which slices are free, by the page heap, under its lock: three arrays
     /// of [`Segment::words`] words each.
     bits: NonNull<AtomicU64>,
     /// The live map of the C family, once it has blocks here (see `live.rs`).
@@ -58,9 +58,9 @@ impl Segment {
         self.slices.div_ceil(64)
     }
 
-    /// The page heap's bitmap `which` (0 to 3).
+    /// The page heap's bitmap `which` (0 to 2).
     pub(crate) fn bits(&self, which: usize) -> &'static [AtomicU64] {
-        // SAFETY: four arrays of `words` words each, mapped for ever.
+        // SAFETY: three arrays of `words` words each, mapped for ever.
         unsafe { core::slice::from_raw_parts(self.bits.as_ptr().add(which * self.words()), self.words()) }
     }
 
@@ -109,7 +109,7 @@ impl Segment {
         let slices = bytes / SLICE;
         // What fails in here leaves nothing behind, since it may be tried often.
         let spans = Reservation::new(slices * size_of::<Span>(), PAGE)?;
-        let bits = Reservation::new(4 * slices.div_ceil(64) * 8, 8)?;
+        let bits = Reservation::new(3 * slices.div_ceil(64) * 8, 8)?;
         let base = space.start.as_ptr() as usize;
         map::prepare(base, bytes)?;
         let segment = metadata::take(size_of::<Segment>())?.cast::<Segment>();

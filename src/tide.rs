@@ -30,10 +30,10 @@ use core::sync::atomic::Ordering::Relaxed;
 /// Slices looked at in one step.
 const STEP: usize = 64;
 
-/// Growth that ends an epoch: a 32nd of what is resident, and twice as
-/// much after ticks that found little.
-const SHARE: usize = 32;
-const PATIENCE: usize = 2;
+/// Growth that ends an epoch: a 64th of what is resident while much of what
+/// comes is matched by what goes, twice or four times as much while it is not.
+const SHARE: usize = 64;
+const PATIENCE: usize = 4;
 
 /// What became of a look whether a tick is due.
 pub(crate) struct Look {
@@ -49,6 +49,7 @@ enum Phase {
     Idle,
     Heaps(Option<&'static Member>),
     Spans(Option<&'static Segment>, usize),
+    /// The groups below the number, from the highest on.
     Runs(Option<&'static Segment>, usize),
     Huge,
 }
@@ -57,6 +58,10 @@ struct Tide {
     phase: Phase,
     /// What was in use in this epoch stays; false for a purge.
     age: bool,
+    /// Growth ended the epoch: classes that were not in demand in it have no
+    /// need of what was freed, and others do.
+    early: bool,
+    demand: u64,
     /// When the next tick is due, in milliseconds of the clock; 0 before the first.
     due: u64,
     /// Something aged or went back in this tick.
@@ -73,12 +78,14 @@ struct Tide {
 static TIDE: Lock<Tide> = Lock::new(Tide {
     phase: Phase::Idle,
     age: true,
+    early: false,
+    demand: 0,
     due: 0,
     busy: false,
     slow_paths: 0,
     grown: 0,
     returned: 0,
-    patience: 1,
+    patience: 2,
 });
 static PAGES_RETURNED: AtomicU64 = AtomicU64::new(0);
 
@@ -176,6 +183,7 @@ impl Tide {
             settings::check_barrier();
         }
         self.age = age;
+        (self.early, self.demand) = (growth::is_due(), central::end_demand());
         (self.busy, self.slow_paths) = (false, 0);
         (self.grown, self.returned) = (growth::begin(), 0);
         let near = limit::left_if_near();
@@ -192,7 +200,11 @@ impl Tide {
         self.busy |= self.returned > 0;
         // A tick that the clock brought says nothing of growth.
         if self.grown >= growth::LEAST {
-            self.patience = if self.returned * 8 >= self.grown { 1 } else { PATIENCE.min(self.patience * 2) };
+            self.patience = match self.returned {
+                much if much * 2 >= self.grown => 1,
+                some if some * 8 >= self.grown => 2,
+                _ => PATIENCE.min(self.patience * 2),
+            };
         }
     }
 
@@ -233,9 +245,12 @@ impl Tide {
             }
             Phase::Heaps(None) => Phase::Spans(Segment::first(), 0),
             Phase::Spans(Some(segment), from) => self.sweep(segment, from),
-            Phase::Spans(None, _) => Phase::Runs(Segment::first(), 0),
-            Phase::Runs(Some(segment), word) => self.release_runs(segment, word),
-            Phase::Runs(None, _) => Phase::Huge,
+            Phase::Spans(None, _) => runs_of(Segment::first()),
+            Phase::Runs(Some(segment), end) => self.release_runs(segment, end),
+            Phase::Runs(None, _) => {
+                page_heap::end_epoch();
+                Phase::Huge
+            }
             Phase::Huge => {
                 let pages = huge::release(!self.age) / PAGE;
                 self.returned += pages;
@@ -281,10 +296,12 @@ impl Tide {
         };
         let (_, recent) = span.residue();
         self.busy |= recent;
-        if listed && span.seems_empty(&GEOMETRY[class]) && !(recent && self.age) {
+        let in_demand = (self.demand | central::demand()) >> class & 1 == 1;
+        let age = self.age && (in_demand || !self.early);
+        if listed && span.seems_empty(&GEOMETRY[class]) && !(recent && age) {
             return central::free_if_empty(class, span, false);
         }
-        let pages = span.release_pages(class, self.age);
+        let pages = span.release_pages(class, age);
         self.returned(pages);
         // Of the class that it has by now: it may have been freed and used anew
         // since, and then it was that class's blocks that were out meanwhile.
@@ -295,14 +312,18 @@ impl Tide {
     }
 
     /// Returns free pages of a group of 64 slices, passing by groups without any.
-    fn release_runs(&mut self, segment: &'static Segment, from: usize) -> Phase {
-        match (from..segment.words()).find(|&group| page_heap::may_release(segment, group)) {
+    fn release_runs(&mut self, segment: &'static Segment, end: usize) -> Phase {
+        match (0..end).rev().find(|&group| page_heap::may_release(segment, group)) {
             Some(group) => {
                 let slices = page_heap::release(segment, group, self.age);
                 self.returned(slices * (SLICE / PAGE));
-                Phase::Runs(Some(segment), group + 1)
+                Phase::Runs(Some(segment), group)
             }
-            None => Phase::Runs(segment.next(), 0),
+            None => runs_of(segment.next()),
         }
     }
+}
+
+fn runs_of(segment: Option<&'static Segment>) -> Phase {
+    Phase::Runs(segment, segment.map_or(0, Segment::words))
 }

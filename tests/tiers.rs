@@ -176,3 +176,61 @@ fn a_full_spans_epoch_ends_too() {
         assert!(home.pages_returned >= victims.pages_returned + (SPAN / 4096) as u64, "{home}");
     });
 }
+
+#[test]
+fn runs_that_no_demand_came_near_go_although_each_was_used() {
+    child_succeeds("runs_that_no_demand_came_near_go_although_each_was_used", &[], || {
+        const RUN: usize = 512 << 10;
+        const SPARE: usize = 5;
+        let mut runs: Vec<Vec<u8>> = (0..30).map(|_| vec![1; RUN]).collect();
+        runs.sort_by_key(|run| run.as_ptr() as usize);
+        // Growth may have begun a tick: none is half done from here on.
+        neap::tick();
+        runs[..SPARE].fill_with(Vec::new);
+        neap::tick();
+        let before = neap::stats();
+        // One is freed above the spare ones, and the lowest of them taken.
+        let mut new = Vec::with_capacity(10);
+        for run in &mut runs[SPARE..][..10] {
+            drop(std::mem::take(run));
+            new.push(vec![1u8; RUN]);
+        }
+        neap::tick();
+        let after = neap::stats();
+        // Nearly all: blocks for the test itself may take a slice of it.
+        let pages = (SPARE * RUN / 4096) as u64 * 9 / 10;
+        assert!(after.pages_returned >= before.pages_returned + pages, "{after}");
+        runs.clear();
+        neap::tick();
+        let kept = neap::stats();
+        assert!(kept.pages_returned < after.pages_returned + pages, "freed in this epoch: {kept}");
+    });
+}
+
+#[test]
+fn growth_takes_the_pages_of_a_class_out_of_demand() {
+    child_succeeds("growth_takes_the_pages_of_a_class_out_of_demand", &[], || {
+        let mut blocks: Vec<_> = (0..2700).map(|_| alloc()).collect();
+        blocks.sort();
+        neap::tick();
+        neap::tick();
+        // One in each span stays, so that no span is empty.
+        let mut last = 0;
+        blocks.retain(|&block| {
+            let first = block as usize >> 18 != last;
+            last = block as usize >> 18;
+            if !first {
+                free(block);
+            }
+            first
+        });
+        let before = neap::stats();
+        // Until one tick is over, and the next has begun.
+        let mut others: Vec<Box<[u8; 500]>> = Vec::with_capacity(1 << 20);
+        while neap::stats().ticks < before.ticks + 2 {
+            others.extend((0..64).map(|_| Box::new([1; 500])));
+        }
+        let after = neap::stats();
+        assert!(after.pages_returned > before.pages_returned + 1000, "{after}");
+    });
+}
