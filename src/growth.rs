@@ -4,15 +4,15 @@
 use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::Relaxed;
 
-/// Below so much growth no tick is due early: 2 MiB.
-pub(crate) const LEAST: usize = 512;
+/// Growth of a small heap for which a tick is due early: 8 MiB.
+pub(crate) const LEAST: usize = 2048;
 
 /// Resident pages of the segments; an estimate.
 static RESIDENT: AtomicUsize = AtomicUsize::new(0);
 /// Those that became so since the last tick began.
 static GROWN: AtomicUsize = AtomicUsize::new(0);
 /// So many, and a tick is due.
-static ALLOWED: AtomicUsize = AtomicUsize::new(2 * LEAST);
+static ALLOWED: AtomicUsize = AtomicUsize::new(LEAST);
 
 /// The program is about to touch so many pages that were not resident.
 #[inline]

@@ -83,9 +83,14 @@ fn kind_of(size: usize) -> Kind {
     if size <= POOLED_MAX { Kind::Class(class_of(size)) } else { Kind::Large }
 }
 
+/// Neighbours in one go: each call of `memset` costs as much as 2 KiB of zeros.
 fn clear(run: Run, resident: u64) {
-    for slice in (0..run.slices).filter(|slice| resident >> slice & 1 == 1) {
+    let mut rest = resident & page_heap::mask(run.slices);
+    while rest != 0 {
+        let first = rest.trailing_zeros() as usize;
+        let count = (rest >> first).trailing_ones() as usize;
         // SAFETY: the run is ours, and nobody else has its address yet.
-        unsafe { ptr::write_bytes((run.start() + slice * SLICE) as *mut u8, 0, SLICE) };
+        unsafe { ptr::write_bytes((run.start() + first * SLICE) as *mut u8, 0, count * SLICE) };
+        rest &= !(page_heap::mask(count) << first);
     }
 }

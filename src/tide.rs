@@ -34,6 +34,11 @@ const STEP: usize = 64;
 /// comes is matched by what goes, twice or four times as much while it is not.
 const SHARE: usize = 64;
 const PATIENCE: usize = 4;
+/// Below so many resident pages, 64 MiB, there is too little to gain for the
+/// faults of what comes and goes.
+const SMALL: usize = 16 << 10;
+/// Of growth near the soft limit, in pages.
+const LEAST_NEAR: usize = 32;
 
 /// What became of a look whether a tick is due.
 pub(crate) struct Look {
@@ -191,15 +196,18 @@ impl Tide {
         let interval = settings::tick_interval_ms();
         let interval = if near.is_some() { (interval / 8).max(1) } else { interval };
         self.due = os::now_ms().saturating_add(interval);
-        let share = (growth::resident() / SHARE).max(growth::LEAST) * self.patience;
-        growth::allow(near.map_or(share, |left| share.min(left / PAGE / 4).max(growth::LEAST / 16)));
+        let share = match growth::resident() {
+            little if little < SMALL => growth::LEAST,
+            resident => resident / SHARE * self.patience,
+        };
+        growth::allow(near.map_or(share, |left| share.min(left / PAGE / 4).max(LEAST_NEAR)));
         self.phase = Phase::Heaps(registry::first());
     }
 
     fn end(&mut self) {
         self.busy |= self.returned > 0;
         // A tick that the clock brought says nothing of growth.
-        if self.grown >= growth::LEAST {
+        if self.early {
             self.patience = match self.returned {
                 much if much * 2 >= self.grown => 1,
                 some if some * 8 >= self.grown => 2,
