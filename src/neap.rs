@@ -3,7 +3,7 @@
 
 use crate::local::{pop, push};
 use crate::settings::Settings;
-use crate::size_class::{POOLED_MAX, block_size, class_of, padded};
+use crate::size_class::{block_size, class_of_layout, padded};
 use crate::slow_path;
 use core::alloc::{GlobalAlloc, Layout};
 use core::time::Duration;
@@ -125,11 +125,14 @@ impl Default for Neap {
 unsafe impl GlobalAlloc for Neap {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let size = padded(layout.size(), layout.align());
-        if size > POOLED_MAX {
-            return slow_path::alloc_large(&self.settings, size, layout.align(), false);
-        }
-        let class = class_of(size);
+        let Some(class) = class_of_layout(layout.size(), layout.align()) else {
+            return slow_path::alloc_large(
+                &self.settings,
+                padded(layout.size(), layout.align()),
+                layout.align(),
+                false,
+            );
+        };
         // SAFETY: a class; a miss goes to the slow path.
         let block = unsafe { pop(class) };
         if block == 0 { slow_path::refill(&self.settings, class, false) } else { block as *mut u8 }
@@ -137,11 +140,13 @@ unsafe impl GlobalAlloc for Neap {
 
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        let size = padded(layout.size(), layout.align());
-        if size > POOLED_MAX {
-            return slow_path::free_large(&self.settings, block as usize, size);
-        }
-        let class = class_of(size);
+        let Some(class) = class_of_layout(layout.size(), layout.align()) else {
+            return slow_path::free_large(
+                &self.settings,
+                block as usize,
+                padded(layout.size(), layout.align()),
+            );
+        };
         // SAFETY: a class, and the caller gives the block up.
         if !unsafe { push(class, block as usize) } {
             slow_path::spill(&self.settings, class, block as usize);
@@ -150,11 +155,14 @@ unsafe impl GlobalAlloc for Neap {
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        let size = padded(layout.size(), layout.align());
-        if size > POOLED_MAX {
-            return slow_path::alloc_large(&self.settings, size, layout.align(), true);
-        }
-        let class = class_of(size);
+        let Some(class) = class_of_layout(layout.size(), layout.align()) else {
+            return slow_path::alloc_large(
+                &self.settings,
+                padded(layout.size(), layout.align()),
+                layout.align(),
+                true,
+            );
+        };
         // SAFETY: a class; a miss goes to the slow path.
         let block = unsafe { pop(class) };
         if block == 0 {
@@ -167,25 +175,25 @@ unsafe impl GlobalAlloc for Neap {
 
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        let old = padded(layout.size(), layout.align());
-        let new = padded(new_size, layout.align());
-        if old <= POOLED_MAX && new <= POOLED_MAX {
-            if class_of(old) == class_of(new) {
+        let (size, align) = (layout.size(), layout.align());
+        let (old, new) = (class_of_layout(size, align), class_of_layout(new_size, align));
+        if old.is_some() && new.is_some() {
+            if old == new {
                 return block;
             }
-        } else if let Some(block) = slow_path::resize(block, old, new) {
+        } else if let Some(block) = slow_path::resize(block, padded(size, align), padded(new_size, align)) {
             return block;
         }
         // SAFETY: a new block of the new size; both hold the smaller of the two.
         unsafe {
-            let to = if new > POOLED_MAX && new > old {
-                slow_path::alloc_growing(&self.settings, new, layout.align())
+            let to = if new.is_none() && new_size > size {
+                slow_path::alloc_growing(&self.settings, padded(new_size, align), align)
             } else {
                 // By the caller's contract the layout is valid.
-                self.alloc(Layout::from_size_align_unchecked(new_size, layout.align()))
+                self.alloc(Layout::from_size_align_unchecked(new_size, align))
             };
             if !to.is_null() {
-                to.copy_from_nonoverlapping(block, layout.size().min(new_size));
+                to.copy_from_nonoverlapping(block, size.min(new_size));
                 self.dealloc(block, layout);
             }
             to
@@ -198,6 +206,8 @@ unsafe impl GlobalAlloc for Neap {
 /// 64 bytes to 1 KiB), below a
 /// page above it.
 pub const fn good_size(layout: Layout) -> usize {
-    let size = padded(layout.size(), layout.align());
-    if size > POOLED_MAX { size.next_multiple_of(4096) } else { block_size(class_of(size)) }
+    match class_of_layout(layout.size(), layout.align()) {
+        Some(class) => block_size(class),
+        None => padded(layout.size(), layout.align()).next_multiple_of(4096),
+    }
 }

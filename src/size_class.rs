@@ -38,6 +38,20 @@ pub(crate) const fn padded(size: usize, align: usize) -> usize {
     (size + (size == 0) as usize).wrapping_add(align - 1) & !(align - 1)
 }
 
+/// The class of a layout; none above [`POOLED_MAX`] bytes.
+///
+/// Nearly all layouts take the first way, which pads nothing: the blocks of
+/// every class are aligned to 8.
+#[inline(always)]
+pub(crate) const fn class_of_layout(size: usize, align: usize) -> Option<usize> {
+    if size <= TABLE_MAX && align <= 8 {
+        return Some(TABLE[size.div_ceil(8)] as usize);
+    }
+    core::hint::cold_path();
+    let size = padded(size, align);
+    if size <= POOLED_MAX { Some(class_of(size)) } else { None }
+}
+
 /// The class of a padded size of at most [`POOLED_MAX`] bytes.
 #[inline(always)]
 pub(crate) const fn class_of(padded: usize) -> usize {
@@ -126,6 +140,7 @@ const fn size_of_class(class: usize) -> usize {
 }
 
 /// For sizes above 1 KiB: four classes to a doubling.
+#[inline(always)]
 const fn class_by_doubling(size: usize) -> usize {
     let last = size - 1;
     let exponent = last.ilog2() as usize;
