@@ -30,6 +30,9 @@ struct Home {
     /// How many marks the map has; 0 until the rest is set.
     marks: AtomicUsize,
     map: AtomicPtr<AtomicU8>,
+    /// A byte for each slice, by its number from address 0 on: the class of the
+    /// block last freed there.
+    hints: AtomicPtr<AtomicU8>,
 }
 
 // By its distance from the code, as `local/x86_64_linux.rs` has it: across
@@ -67,8 +70,12 @@ fn home() -> &'static Home {
 #[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
 fn home() -> &'static Home {
-    static HOME: Home =
-        Home { base: AtomicUsize::new(0), marks: AtomicUsize::new(0), map: AtomicPtr::new(ptr::null_mut()) };
+    static HOME: Home = Home {
+        base: AtomicUsize::new(0),
+        marks: AtomicUsize::new(0),
+        map: AtomicPtr::new(ptr::null_mut()),
+        hints: AtomicPtr::new(ptr::null_mut()),
+    };
     &HOME
 }
 
@@ -83,15 +90,6 @@ fn index_at_home(address: usize) -> Option<usize> {
     (index < marks).then_some(index)
 }
 
-/// Where a mark lies in the map: in its slice's page, but turned by the slice's
-/// number. Most blocks in use lie near the start of their slices, and marks at
-/// the same place of different pages are mistaken for each other by processors
-/// that compare the low 12 bits of addresses first.
-#[inline(always)]
-fn place(index: usize) -> usize {
-    index ^ ((index / MARKS_OF_SLICE) % 64 * 64)
-}
-
 /// The mark of an address in the first segment.
 #[inline(always)]
 pub(crate) fn at_home(address: usize) -> Option<&'static AtomicU8> {
@@ -100,7 +98,7 @@ pub(crate) fn at_home(address: usize) -> Option<&'static AtomicU8> {
     unsafe {
         let map = home().map.load(Relaxed);
         hint::assert_unchecked(!map.is_null());
-        Some(&*map.add(place(index)))
+        Some(&*map.add(index))
     }
 }
 
@@ -113,27 +111,25 @@ pub(crate) fn at_home(address: usize) -> Option<&'static AtomicU8> {
 #[inline(always)]
 pub(crate) fn end_at_home(address: usize) -> Option<usize> {
     let index = index_at_home(address)?;
-    // SAFETY: as in `at_home`; hints follow the marks.
+    // SAFETY: as in `at_home`; there is a hint for each slice.
     let (mark, class) = unsafe {
-        let map = home().map.load(Relaxed);
+        let (map, hints) = (home().map.load(Relaxed), home().hints.load(Relaxed));
         hint::assert_unchecked(!map.is_null());
-        let hint = &*map.add(home().marks.load(Relaxed) + index / MARKS_OF_SLICE);
-        (&*map.add(place(index)), hint.load(Relaxed))
+        (&*map.add(index), (*hints.wrapping_add(address / SLICE)).load(Relaxed) as usize)
     };
     // A hint of 0, as they start, is the class of 8 bytes, which C has not.
-    if mark.load(Relaxed) != class + 1 {
+    if mark.load(Relaxed) as usize != class + 1 {
         return None;
     }
     mark.store(0, Relaxed);
-    Some(class as usize)
+    Some(class)
 }
 
 /// The class of a block freed in its slice, for [`end_at_home`].
 pub(crate) fn note_class(address: usize, class: usize) {
-    if let Some(index) = index_at_home(address) {
+    if index_at_home(address).is_some() {
         // SAFETY: as in `end_at_home`.
-        let hint =
-            unsafe { &*home().map.load(Relaxed).add(home().marks.load(Relaxed) + index / MARKS_OF_SLICE) };
+        let hint = unsafe { &*home().hints.load(Relaxed).wrapping_add(address / SLICE) };
         hint.store(class as u8, Relaxed);
     }
 }
@@ -144,7 +140,7 @@ pub(crate) fn find(address: usize) -> Option<&'static AtomicU8> {
         let segment = Segment::of(address).filter(|_| address.is_multiple_of(GRAIN))?;
         let map = segment.live.load(Acquire);
         // SAFETY: as in `at_home`.
-        (!map.is_null()).then(|| unsafe { &*map.add(place((address - segment.base) / GRAIN)) })
+        (!map.is_null()).then(|| unsafe { &*map.add((address - segment.base) / GRAIN) })
     })
 }
 
@@ -169,6 +165,7 @@ fn cover(segment: &'static Segment) -> Option<()> {
     core::mem::forget(map);
     if home().map.compare_exchange(ptr::null_mut(), fresh, AcqRel, Relaxed).is_ok() {
         home().base.store(segment.base, Relaxed);
+        home().hints.store(fresh.wrapping_add(marks).wrapping_sub(segment.base / SLICE), Relaxed);
         home().marks.store(marks, Release);
     }
     Some(())
