@@ -1,7 +1,7 @@
 //! Blocks taken and given: the fast paths, and what they fall back to.
 
 use super::judge::{Use, refuse};
-use crate::local::{pop, push};
+use crate::local::{pop_slot, prefetch, push};
 use crate::neap::Neap;
 use crate::segment::Segment;
 use crate::size_class::{CLASSES, PAGE, POOLED_MAX, RUN_MAX, block_size, class_of, padded};
@@ -113,11 +113,15 @@ fn middling(heap: &'static Neap, size: usize) -> *mut c_void {
 #[inline(always)]
 fn pooled(heap: &'static Neap, class: usize) -> *mut c_void {
     // SAFETY: a class; a miss goes to the slow path.
-    let block = unsafe { pop(class) };
+    let (block, slot) = unsafe { pop_slot(class) };
     if block != 0
         && let Some(mark) = live::at_home(block)
     {
         mark.store(mark_of(class), Relaxed);
+        // The block that is next will be written when it is, and its line may be
+        // far away; a null below the lowest does no harm.
+        // SAFETY: the slot was not the lowest fence, so there is one below it.
+        prefetch(unsafe { slot.sub(1).read_volatile() } as *const u8);
         return block as *mut c_void;
     }
     missed(heap, class, block)
@@ -153,10 +157,15 @@ fn large(heap: &'static Neap, size: usize, align: usize, zeroed: bool) -> *mut c
     }
     let size = padded(size, align);
     let block = slow_path::alloc_large(&heap.settings, size, align, zeroed);
+    marked_large(heap, block, size)
+}
+
+/// A block just taken, with its mark if it is a run; null, and the reason, if there is none.
+fn marked_large(heap: &'static Neap, block: *mut u8, size: usize) -> *mut c_void {
     if block.is_null() {
         return exhausted();
     }
-    if size <= RUN_MAX {
+    if size <= RUN_MAX && Segment::of(block as usize).is_some() {
         match live::find_or_cover(block as usize) {
             Some(mark) => mark.store(LARGE, Relaxed),
             None => {
@@ -166,6 +175,16 @@ fn large(heap: &'static Neap, size: usize, align: usize, zeroed: bool) -> *mut c
         }
     }
     block.cast()
+}
+
+/// A block above the pooled sizes for one that grew out of its place: mostly a
+/// mapping of its own, which has no mark.
+#[cold]
+#[inline(never)]
+pub(super) fn growing(heap: &'static Neap, size: usize) -> *mut c_void {
+    let size = padded(size, ALIGN);
+    let block = slow_path::alloc_growing(&heap.settings, size, ALIGN);
+    marked_large(heap, block, size)
 }
 
 /// A block that its thread's magazine has no room for.
@@ -206,6 +225,7 @@ fn take(block: usize, by: Use) -> Live {
 }
 
 /// What a block in the program's hands is; the end of the process if it is none.
+#[inline]
 pub(super) fn look(block: usize, by: Use) -> Live {
     match live::find(block).map(|mark| mark.load(Relaxed)) {
         Some(LARGE) => Live::Run,
@@ -218,6 +238,7 @@ pub(super) fn look(block: usize, by: Use) -> Live {
 
 impl Live {
     /// Bytes that the program may use, every one of them.
+    #[inline]
     pub(super) fn usable(self, block: usize) -> usize {
         match self {
             Live::Pooled(class) => block_size(class),

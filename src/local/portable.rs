@@ -43,10 +43,21 @@ pub(crate) fn local() -> &'static Local {
 /// `class` is below `CLASSES`. On 0 the caller goes to the slow path.
 #[inline]
 pub(crate) unsafe fn pop(class: usize) -> usize {
+    // SAFETY: the same contract.
+    unsafe { pop_slot(class) }.0
+}
+
+/// The same; also gives the slot's address.
+///
+/// # Safety
+/// As [`pop`].
+#[inline]
+pub(crate) unsafe fn pop_slot(class: usize) -> (usize, *const usize) {
     // Acquire pairs with the release in the ticker's swap.
     let top = local().tops[class].fetch_sub(SLOT, Acquire);
     // SAFETY: every `top` points one above a readable slot.
-    unsafe { (*((top - SLOT) as *const AtomicUsize)).load(Relaxed) }
+    let block = unsafe { (*((top - SLOT) as *const AtomicUsize)).load(Relaxed) };
+    (block, (top - SLOT) as *const usize)
 }
 
 /// Pushes a block; false if the magazine is full or closed.

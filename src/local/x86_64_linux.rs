@@ -69,20 +69,31 @@ pub(crate) fn local() -> &'static Local {
 /// puts `top` right.
 #[inline(always)]
 pub(crate) unsafe fn pop(class: usize) -> usize {
-    let block;
+    // SAFETY: the same contract.
+    unsafe { pop_slot(class) }.0
+}
+
+/// The same; also gives the slot's address.
+///
+/// # Safety
+/// As [`pop`].
+#[inline(always)]
+pub(crate) unsafe fn pop_slot(class: usize) -> (usize, *const usize) {
+    let (block, top): (usize, *const usize);
     // SAFETY: every `top` points one above a readable slot.
     unsafe {
         asm!(
             "sub qword ptr fs:[{local} + {class} * 8], 8",
-            "mov {block}, qword ptr fs:[{local} + {class} * 8]",
-            "mov {block}, qword ptr [{block}]",
+            "mov {top}, qword ptr fs:[{local} + {class} * 8]",
+            "mov {block}, qword ptr [{top}]",
             local = in(reg) offset(),
             class = in(reg) class,
-            block = out(reg) block,
+            top = out(reg) top,
+            block = lateout(reg) block,
             options(nostack),
         );
     }
-    block
+    (block, top)
 }
 
 /// Pushes a block; false if the magazine is full or closed.
