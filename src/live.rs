@@ -33,6 +33,8 @@ struct Home {
     /// A byte for each slice, by its number from address 0 on: the class of the
     /// block last freed there.
     hints: AtomicPtr<AtomicU8>,
+    /// Not 0 once two threads have heaps.
+    shared: AtomicUsize,
 }
 
 // By its distance from the code, as `local/x86_64_linux.rs` has it: across
@@ -75,6 +77,7 @@ fn home() -> &'static Home {
         marks: AtomicUsize::new(0),
         map: AtomicPtr::new(ptr::null_mut()),
         hints: AtomicPtr::new(ptr::null_mut()),
+        shared: AtomicUsize::new(0),
     };
     &HOME
 }
@@ -102,33 +105,51 @@ pub(crate) fn at_home(address: usize) -> Option<&'static AtomicU8> {
     }
 }
 
-/// Ends the life of a block of the first segment if it is a live one of the
-/// class that the last one freed in its slice had; gives the class.
+/// The mark of an address in the first segment, and the class that the block
+/// last freed in its slice had.
 ///
-/// Nearly always it is. To take the class from the slice and only check it
-/// against the mark, in a branch that the processor foresees, is faster than
-/// to wait for the mark, which was often just written.
+/// Nearly always it is this block's. To take the class from the slice and only
+/// check it against the mark, in a branch that the processor foresees, is faster
+/// than to wait for the mark, which was often just written.
 #[inline(always)]
-pub(crate) fn end_at_home(address: usize) -> Option<usize> {
+pub(crate) fn guess_at_home(address: usize) -> Option<(&'static AtomicU8, usize)> {
     let index = index_at_home(address)?;
     // SAFETY: as in `at_home`; there is a hint for each slice.
-    let (mark, class) = unsafe {
+    unsafe {
         let (map, hints) = (home().map.load(Relaxed), home().hints.load(Relaxed));
         hint::assert_unchecked(!map.is_null());
-        (&*map.add(index), (*hints.wrapping_add(address / SLICE)).load(Relaxed) as usize)
-    };
-    // A hint of 0, as they start, is the class of 8 bytes, which C has not.
-    if mark.load(Relaxed) as usize != class + 1 {
-        return None;
+        let class = (*hints.wrapping_add(address / SLICE)).load(Relaxed) as usize;
+        Some((&*map.add(index), class))
     }
-    mark.store(0, Relaxed);
-    Some(class)
 }
 
-/// The class of a block freed in its slice, for [`end_at_home`].
+/// Ends the life of a block if it is a live one of that class, for a thread
+/// that has a heap.
+///
+/// While no other thread has, a load and a store do. Afterwards an exchange:
+/// of two threads that free the same block at the same instant, one is told.
+#[inline(always)]
+pub(crate) fn end(mark: &AtomicU8, class: usize) -> bool {
+    // A hint of 0, as they start, is the class of 8 bytes, which C has not.
+    if home().shared.load(Relaxed) != 0 {
+        return mark.compare_exchange(class as u8 + 1, 0, Relaxed, Relaxed).is_ok();
+    }
+    let live = mark.load(Relaxed) as usize == class + 1;
+    if live {
+        mark.store(0, Relaxed);
+    }
+    live
+}
+
+/// Before a second thread gets its heap.
+pub(crate) fn share() {
+    home().shared.store(1, Relaxed);
+}
+
+/// The class of a block freed in its slice, for [`guess_at_home`].
 pub(crate) fn note_class(address: usize, class: usize) {
     if index_at_home(address).is_some() {
-        // SAFETY: as in `end_at_home`.
+        // SAFETY: as in `guess_at_home`.
         let hint = unsafe { &*home().hints.load(Relaxed).wrapping_add(address / SLICE) };
         hint.store(class as u8, Relaxed);
     }

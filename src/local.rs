@@ -13,7 +13,7 @@ mod imp;
 #[path = "local/portable.rs"]
 mod imp;
 
-pub(crate) use imp::{NEEDS_BARRIER, local, pop, pop_slot, push};
+pub(crate) use imp::{NEEDS_BARRIER, local, open_slot, pop, pop_slot, push, push_at};
 
 use crate::magazine::top_of_none;
 use crate::size_class::CLASSES;

@@ -1,7 +1,7 @@
 //! Blocks taken and given: the fast paths, and what they fall back to.
 
 use super::judge::{Use, refuse};
-use crate::local::{pop_slot, prefetch, push};
+use crate::local::{open_slot, pop_slot, prefetch, push, push_at};
 use crate::neap::Neap;
 use crate::segment::Segment;
 use crate::size_class::{CLASSES, PAGE, POOLED_MAX, RUN_MAX, block_size, class_of, padded};
@@ -62,12 +62,13 @@ pub unsafe fn malloc(heap: &'static Neap, size: usize) -> *mut c_void {
 #[inline(always)]
 pub unsafe fn free(heap: &'static Neap, block: *mut c_void) {
     let block = block as usize;
-    if let Some(class) = live::end_at_home(block) {
-        // SAFETY: a class, and the block was live, so the caller's to give.
-        if !unsafe { push(class, block) } {
-            spilled(heap, class, block);
-        }
-        return;
+    if let Some((mark, class)) = live::guess_at_home(block)
+        // SAFETY: a class.
+        && let Some(slot) = unsafe { open_slot(class) }
+        && live::end(mark, class)
+    {
+        // SAFETY: the slot is this moment's, and the block was live, so the caller's to give.
+        return unsafe { push_at(slot, class, block) };
     }
     free_elsewhere(heap, block);
 }
@@ -194,7 +195,8 @@ fn spilled(heap: &'static Neap, class: usize, block: usize) {
     keeping_errno(|| slow_path::spill(&heap.settings, class, block));
 }
 
-/// A block above the pooled sizes, one beyond the first segment, or none.
+/// A block above the pooled sizes, one beyond the first segment, one that the
+/// magazine has no room for, or none.
 #[inline(never)]
 fn free_elsewhere(heap: &'static Neap, block: usize) {
     if block == 0 {
@@ -218,8 +220,10 @@ fn take(block: usize, by: Use) -> Live {
     let live = look(block, by);
     if live != Live::Huge
         && let Some(mark) = live::find(block)
+        // Another thread may be here with the same block.
+        && mark.swap(0, Relaxed) == 0
     {
-        mark.store(0, Relaxed);
+        refuse(block, by);
     }
     live
 }
