@@ -14,10 +14,10 @@ use core::ptr::{self, NonNull};
 
 /// Room for every class's magazine and victims at their largest, and for what
 /// magazines outgrew.
-const SIZE: usize = 1 << 20;
+const SIZE: usize = 256 << 10;
 const SMALLEST: usize = 64;
 /// Pieces are powers of two, up to the largest magazine.
-const LISTS: usize = 8;
+const LISTS: usize = 6;
 
 /// One thread's place for slots, behind its heap's lock.
 pub(crate) struct Area {
@@ -150,7 +150,7 @@ mod tests {
         // SAFETY: just taken, with the same size.
         unsafe { area.give(first, 130) };
         assert_eq!(area.take(200), Some(first));
-        assert!(area.take(16 << 10).is_none());
+        assert!(area.take(4096).is_none());
     }
 
     #[test]

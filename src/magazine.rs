@@ -48,7 +48,7 @@ pub(crate) fn top_of_none() -> usize {
 }
 
 /// The capacities a magazine grows through: with the fences, powers of two.
-const CAPACITIES: [usize; 4] = [10, 58, 250, 1018];
+const CAPACITIES: [usize; 3] = [10, 58, 250];
 
 /// The next larger capacity, not above `most`.
 pub(crate) fn larger(capacity: usize, most: usize) -> Option<usize> {
