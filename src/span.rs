@@ -28,7 +28,7 @@ const _: () = {
     }
 };
 
-/// Words that one refill takes from at most; a full magazine needs thirteen.
+/// Words that one refill takes from at most; a full magazine needs four.
 const WORDS_AT_ONCE: usize = 16;
 
 /// What a slice is: the first of a span or run, inside one, or none of these.
@@ -194,6 +194,9 @@ impl Span {
         let cursor = self.cursor.load(Relaxed) as usize;
         let start = cursor / 64;
         let mut from = cursor % 64;
+        // Up to where a word ends, so that later refills find whole words.
+        let most = if out.len() >= 64 + from { out.len() - from } else { out.len() };
+        let out = &mut out[..most];
         let mut found = [(0, 0u64); WORDS_AT_ONCE];
         let (mut words_found, mut count) = (0, 0);
         for at in (start..words).chain(0..start) {
