@@ -30,6 +30,11 @@ struct Home {
     /// How many marks the map has; 0 until the rest is set.
     marks: AtomicUsize,
     map: AtomicPtr<AtomicU8>,
+    /// A byte for each slice, by its number from address 0 on: the class of the
+    /// block last freed there.
+    hints: AtomicPtr<AtomicU8>,
+    /// Not 0 once two threads have heaps.
+    shared: AtomicUsize,
 }
 
 // By its distance from the code, as `local/x86_64_linux.rs` has it: across
@@ -67,8 +72,13 @@ fn home() -> &'static Home {
 #[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
 fn home() -> &'static Home {
-    static HOME: Home =
-        Home { base: AtomicUsize::new(0), marks: AtomicUsize::new(0), map: AtomicPtr::new(ptr::null_mut()) };
+    static HOME: Home = Home {
+        base: AtomicUsize::new(0),
+        marks: AtomicUsize::new(0),
+        map: AtomicPtr::new(ptr::null_mut()),
+        hints: AtomicPtr::new(ptr::null_mut()),
+        shared: AtomicUsize::new(0),
+    };
     &HOME
 }
 
@@ -83,15 +93,6 @@ fn index_at_home(address: usize) -> Option<usize> {
     (index < marks).then_some(index)
 }
 
-/// Where a mark lies in the map: in its slice's page, but turned by the slice's
-/// number. Most blocks in use lie near the start of their slices, and marks at
-/// the same place of different pages are mistaken for each other by processors
-/// that compare the low 12 bits of addresses first.
-#[inline(always)]
-fn place(index: usize) -> usize {
-    index ^ ((index / MARKS_OF_SLICE) % 64 * 64)
-}
-
 /// The mark of an address in the first segment.
 #[inline(always)]
 pub(crate) fn at_home(address: usize) -> Option<&'static AtomicU8> {
@@ -100,40 +101,56 @@ pub(crate) fn at_home(address: usize) -> Option<&'static AtomicU8> {
     unsafe {
         let map = home().map.load(Relaxed);
         hint::assert_unchecked(!map.is_null());
-        Some(&*map.add(place(index)))
+        Some(&*map.add(index))
     }
 }
 
-/// Ends the life of a block of the first segment if it is a live one of the
-/// class that the last one freed in its slice had; gives the class.
+/// The mark of an address in the first segment, and the class that the block
+/// last freed in its slice had.
 ///
-/// Nearly always it is. To take the class from the slice and only check it
-/// against the mark, in a branch that the processor foresees, is faster than
-/// to wait for the mark, which was often just written.
+/// Nearly always it is this block's. To take the class from the slice and only
+/// check it against the mark, in a branch that the processor foresees, is faster
+/// than to wait for the mark, which was often just written.
 #[inline(always)]
-pub(crate) fn end_at_home(address: usize) -> Option<usize> {
+pub(crate) fn guess_at_home(address: usize) -> Option<(&'static AtomicU8, usize)> {
     let index = index_at_home(address)?;
-    // SAFETY: as in `at_home`; hints follow the marks.
-    let (mark, class) = unsafe {
-        let map = home().map.load(Relaxed);
+    // SAFETY: as in `at_home`; there is a hint for each slice.
+    unsafe {
+        let (map, hints) = (home().map.load(Relaxed), home().hints.load(Relaxed));
         hint::assert_unchecked(!map.is_null());
-        let hint = &*map.add(home().marks.load(Relaxed) + index / MARKS_OF_SLICE);
-        (&*map.add(place(index)), hint.load(Relaxed))
-    };
-    // A hint of 0, as they start, is the class of 8 bytes, which C has not.
-    if mark.load(Relaxed) != class + 1 {
-        return None;
+        let class = (*hints.wrapping_add(address / SLICE)).load(Relaxed) as usize;
+        Some((&*map.add(index), class))
     }
-    mark.store(0, Relaxed);
-    Some(class as usize)
 }
 
-/// The class of a block freed in its slice, for [`end_at_home`].
+/// Ends the life of a block if it is a live one of that class, for a thread
+/// that has a heap.
+///
+/// While no other thread has, a load and a store do. Afterwards an exchange:
+/// of two threads that free the same block at the same instant, one is told.
+#[inline(always)]
+pub(crate) fn end(mark: &AtomicU8, class: usize) -> bool {
+    // A hint of 0, as they start, is the class of 8 bytes, which C has not.
+    if home().shared.load(Relaxed) != 0 {
+        return mark.compare_exchange(class as u8 + 1, 0, Relaxed, Relaxed).is_ok();
+    }
+    let live = mark.load(Relaxed) as usize == class + 1;
+    if live {
+        mark.store(0, Relaxed);
+    }
+    live
+}
+
+/// Before a second thread gets its heap.
+pub(crate) fn share() {
+    home().shared.store(1, Relaxed);
+}
+
+/// The class of a block freed in its slice, for [`guess_at_home`].
 pub(crate) fn note_class(address: usize, class: usize) {
-    if let Some(index) = index_at_home(address) {
-        // SAFETY: as in `end_at_home`.
-        let hint =
-            unsafe { &*home().map.load(Relaxed).add(home().marks.load(Relaxed) + index / MARKS_OF_SLICE) };
+    if index_at_home(address).is_some() {
+        // SAFETY: as in `guess_at_home`.
+        let hint = unsafe { &*home().hints.load(Relaxed).wrapping_add(address / SLICE) };
         hint.store(class as u8, Relaxed);
     }
 }
@@ -144,7 +161,7 @@ pub(crate) fn find(address: usize) -> Option<&'static AtomicU8> {
         let segment = Segment::of(address).filter(|_| address.is_multiple_of(GRAIN))?;
         let map = segment.live.load(Acquire);
         // SAFETY: as in `at_home`.
-        (!map.is_null()).then(|| unsafe { &*map.add(place((address - segment.base) / GRAIN)) })
+        (!map.is_null()).then(|| unsafe { &*map.add((address - segment.base) / GRAIN) })
     })
 }
 
@@ -169,6 +186,7 @@ fn cover(segment: &'static Segment) -> Option<()> {
     core::mem::forget(map);
     if home().map.compare_exchange(ptr::null_mut(), fresh, AcqRel, Relaxed).is_ok() {
         home().base.store(segment.base, Relaxed);
+        home().hints.store(fresh.wrapping_add(marks).wrapping_sub(segment.base / SLICE), Relaxed);
         home().marks.store(marks, Release);
     }
     Some(())

@@ -13,7 +13,7 @@ mod imp;
 #[path = "local/portable.rs"]
 mod imp;
 
-pub(crate) use imp::{NEEDS_BARRIER, local, pop, push};
+pub(crate) use imp::{NEEDS_BARRIER, local, open_slot, pop, pop_slot, push, push_at};
 
 use crate::magazine::top_of_none;
 use crate::size_class::CLASSES;
@@ -73,4 +73,16 @@ impl Local {
     pub(crate) fn reset(&self, class: usize) {
         self.tops[class].store(top_of_none(), Relaxed);
     }
+}
+
+/// Asks for a cache line that will be written soon; only a hint, for any address.
+#[inline(always)]
+pub(crate) fn prefetch<T>(line: *const T) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a prefetch never faults.
+    unsafe {
+        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(line.cast());
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = line;
 }

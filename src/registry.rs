@@ -4,6 +4,8 @@
 
 use crate::alone;
 use crate::hook::Hook;
+#[cfg(target_os = "linux")]
+use crate::live;
 use crate::local::{Local, Phase, local};
 use crate::metadata;
 use crate::os::Lock;
@@ -137,6 +139,10 @@ fn claim() -> Option<(&'static Member, libc::pthread_key_t)> {
     let mut joining = JOINING.lock();
     let key = joining.key()?;
     let idle = joining.idle > 0;
+    #[cfg(target_os = "linux")]
+    if first().is_some() {
+        live::share();
+    }
     if !ENTERED.load(Relaxed) {
         if first().is_none() { alone::begin() } else { end_alone(&joining) }
     }

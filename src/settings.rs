@@ -39,8 +39,11 @@ static THREAD_POOL_BYTES: AtomicUsize = AtomicUsize::new(Settings::DEFAULT.threa
 static NEAR_LIMIT: AtomicBool = AtomicBool::new(false);
 static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
 static BARRIER_WORKS: AtomicBool = AtomicBool::new(false);
+/// What is wrong in the environment was said.
+static SAID: AtomicBool = AtomicBool::new(false);
 
-/// Takes the program's settings, once, and what the environment overrides.
+/// Takes settings, and what the environment overrides: the program's own, and
+/// perhaps defaults before, as long as only C's calls were seen.
 pub(crate) fn read(settings: &Settings) {
     let interval = variable(c"NEAP_TICK_INTERVAL_MS", "milliseconds above 0", |&value| value > 0);
     let background = variable(c"NEAP_BACKGROUND", "0 or 1", |&value| value <= 1);
@@ -50,6 +53,7 @@ pub(crate) fn read(settings: &Settings) {
     let pool = pool.map_or(settings.thread_pool_bytes, |value| value as usize);
     THREAD_POOL_BYTES.store(pool, Relaxed);
     LIMIT.store(read_limit(settings), Relaxed);
+    SAID.store(has_environment(), Relaxed);
     os::register_barrier();
     BARRIER_WORKS.store(os::barrier(), Relaxed);
 }
@@ -130,7 +134,7 @@ fn variable(name: &CStr, wanted: &str, valid: impl Fn(&u64) -> bool) -> Option<u
         CStr::from_ptr(value)
     };
     let number = value.to_str().ok().and_then(|text| text.trim().parse().ok()).filter(valid);
-    if number.is_none() {
+    if number.is_none() && !SAID.load(Relaxed) {
         let name = name.to_str().unwrap_or_default();
         report(format_args!("{name} is ignored: it should be {wanted}"));
     }

@@ -96,6 +96,19 @@ impl Geometry {
         if blocks >= 64 { u64::MAX } else { (1 << blocks) - 1 }
     }
 
+    /// The block with which a span at `base` begins to be used: somewhere in its
+    /// first page. A program that uses a few blocks of many classes would otherwise have
+    /// them all at the start of slices, and a cache keeps only some such lines.
+    pub(crate) const fn first_block(&self, base: usize) -> usize {
+        if (self.size as usize) < CACHE_LINE {
+            return 0;
+        }
+        // Upper bits of a product: neighbouring slices begin far apart.
+        let spread = (base / SLICE).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let lines = PAGE / CACHE_LINE;
+        self.block_at((spread >> (usize::BITS - lines.trailing_zeros())) * CACHE_LINE)
+    }
+
     /// Pages of a span, at most 64.
     pub(crate) const fn pages(&self) -> usize {
         self.slices as usize * (SLICE / PAGE)

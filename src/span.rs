@@ -66,7 +66,7 @@ pub(crate) struct Span {
     pub(crate) state: AtomicU8,
     /// How many words have every bit set: all of them, and the span is empty.
     full_words: AtomicU32,
-    /// Where the next refill looks first; only whoever has it attached.
+    /// The block at which the next refill looks first; only whoever has it attached.
     cursor: AtomicU16,
     /// Bytes in use of a run, in pages.
     run_pages: AtomicU32,
@@ -168,7 +168,7 @@ impl Span {
     pub(crate) fn start(&self, class: usize, base: usize, resident: u64) {
         let geometry = &GEOMETRY[class];
         self.base.store(base, Relaxed);
-        self.cursor.store(0, Relaxed);
+        self.cursor.store(geometry.first_block(base) as u16, Relaxed);
         self.released.store(!resident, Relaxed);
         self.touched.store(0, Relaxed);
         self.full_words.store(geometry.words as u32, Relaxed);
@@ -184,28 +184,37 @@ impl Span {
         &self.bitmap[..geometry.words as usize]
     }
 
-    /// Takes up to `out.len()` free blocks, lowest words first, and writes
+    /// Takes up to `out.len()` free blocks, from the cursor on, and writes
     /// their addresses so that the last written is the lowest: a magazine then
     /// hands out neighbours in order. It may take fewer than there are.
     ///
     /// Only for whoever has the span attached.
     pub(crate) fn take(&self, geometry: &Geometry, out: &mut [usize], alone: bool) -> usize {
         let words = geometry.words as usize;
-        let start = self.cursor.load(Relaxed) as usize;
+        let cursor = self.cursor.load(Relaxed) as usize;
+        let start = cursor / 64;
+        let mut from = cursor % 64;
+        // Up to where a word ends, so that later refills find whole words.
+        let most = if out.len() >= 64 + from { out.len() - from } else { out.len() };
+        let out = &mut out[..most];
         let mut found = [(0, 0u64); WORDS_AT_ONCE];
         let (mut words_found, mut count) = (0, 0);
         for at in (start..words).chain(0..start) {
             if count == out.len() || words_found == WORDS_AT_ONCE {
                 break;
             }
-            let taken = self.take_word(geometry, at, out.len() - count, alone);
+            let taken = self.take_word(geometry, at, core::mem::take(&mut from), out.len() - count, alone);
             if taken != 0 {
-                self.cursor.store(at as u16, Relaxed);
+                self.cursor.store((at * 64) as u16, Relaxed);
                 self.touch(geometry, at, taken);
                 found[words_found] = (at, taken);
                 words_found += 1;
                 count += taken.count_ones() as usize;
             }
+        }
+        if count == 0 {
+            // What is below the cursor in its own word was not looked at.
+            self.cursor.store(0, Relaxed);
         }
         let mut written = 0;
         for &(at, taken) in found[..words_found].iter().rev() {
@@ -214,23 +223,24 @@ impl Span {
         count
     }
 
-    /// Up to `most` bits of one word.
-    fn take_word(&self, geometry: &Geometry, at: usize, most: usize, alone: bool) -> u64 {
+    /// Up to `most` bits of one word, the lowest from bit `from` on.
+    #[inline]
+    fn take_word(&self, geometry: &Geometry, at: usize, from: usize, most: usize, alone: bool) -> u64 {
         let word = &self.bitmap[at];
         let seen = word.load(Relaxed);
-        if seen == 0 {
+        let wanted = lowest_bits(seen & u64::MAX << from, most);
+        if wanted == 0 {
             return 0;
         }
         if alone {
-            let taken = if seen.count_ones() as usize <= most { seen } else { lowest_bits(seen, most) };
-            word.store(seen & !taken, Relaxed);
+            word.store(seen & !wanted, Relaxed);
             if seen == geometry.full_word(at) {
                 self.full_words.store(self.full_words.load(Relaxed) - 1, Relaxed);
             }
-            return taken;
+            return wanted;
         }
         // Acquire pairs with the release of whoever gave the blocks back.
-        let (before, taken) = if seen.count_ones() as usize <= most {
+        let (before, taken) = if wanted == seen {
             let before = word.swap(0, AcqRel);
             let taken = lowest_bits(before, most);
             if taken != before {
@@ -239,7 +249,6 @@ impl Span {
             }
             (before, taken)
         } else {
-            let wanted = lowest_bits(seen, most);
             let before = word.fetch_and(!wanted, AcqRel);
             (before, before & wanted)
         };
@@ -360,18 +369,6 @@ impl Span {
         self.set_kind(Kind::Free);
         true
     }
-
-    /// The pages of this span that are resident, and whether the program
-    /// touched any of it in this epoch.
-    pub(crate) fn residue(&self) -> (u64, bool) {
-        (!self.released.load(Relaxed), self.touched.load(Relaxed) != 0)
-    }
-
-    /// Resident pages of a span; an estimate.
-    pub(crate) fn resident_pages(&self, geometry: &Geometry) -> usize {
-        let all = bits_between(0, geometry.pages() - 1);
-        (all & !self.released.load(Relaxed)).count_ones() as usize
-    }
 }
 
 /// The bits `low..=high`.
@@ -381,8 +378,11 @@ fn bits_between(low: usize, high: usize) -> u64 {
 
 /// The lowest `most` of the set bits.
 fn lowest_bits(bits: u64, most: usize) -> u64 {
+    if bits.count_ones() as usize <= most {
+        return bits;
+    }
     let mut rest = bits;
-    for _ in 0..(bits.count_ones() as usize).min(most) {
+    for _ in 0..most {
         rest &= rest - 1;
     }
     bits & !rest

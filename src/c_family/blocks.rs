@@ -1,7 +1,7 @@
 //! Blocks taken and given: the fast paths, and what they fall back to.
 
 use super::judge::{Use, refuse};
-use crate::local::{pop, push};
+use crate::local::{open_slot, pop_slot, prefetch, push, push_at};
 use crate::neap::Neap;
 use crate::segment::Segment;
 use crate::size_class::{CLASSES, PAGE, POOLED_MAX, RUN_MAX, block_size, class_of, padded};
@@ -62,12 +62,13 @@ pub unsafe fn malloc(heap: &'static Neap, size: usize) -> *mut c_void {
 #[inline(always)]
 pub unsafe fn free(heap: &'static Neap, block: *mut c_void) {
     let block = block as usize;
-    if let Some(class) = live::end_at_home(block) {
-        // SAFETY: a class, and the block was live, so the caller's to give.
-        if !unsafe { push(class, block) } {
-            spilled(heap, class, block);
-        }
-        return;
+    if let Some((mark, class)) = live::guess_at_home(block)
+        // SAFETY: a class.
+        && let Some(slot) = unsafe { open_slot(class) }
+        && live::end(mark, class)
+    {
+        // SAFETY: the slot is this moment's, and the block was live, so the caller's to give.
+        return unsafe { push_at(slot, class, block) };
     }
     free_elsewhere(heap, block);
 }
@@ -113,11 +114,15 @@ fn middling(heap: &'static Neap, size: usize) -> *mut c_void {
 #[inline(always)]
 fn pooled(heap: &'static Neap, class: usize) -> *mut c_void {
     // SAFETY: a class; a miss goes to the slow path.
-    let block = unsafe { pop(class) };
+    let (block, slot) = unsafe { pop_slot(class) };
     if block != 0
         && let Some(mark) = live::at_home(block)
     {
         mark.store(mark_of(class), Relaxed);
+        // The block that is next will be written when it is, and its line may be
+        // far away; a null below the lowest does no harm.
+        // SAFETY: the slot was not the lowest fence, so there is one below it.
+        prefetch(unsafe { slot.sub(1).read_volatile() } as *const u8);
         return block as *mut c_void;
     }
     missed(heap, class, block)
@@ -153,10 +158,15 @@ fn large(heap: &'static Neap, size: usize, align: usize, zeroed: bool) -> *mut c
     }
     let size = padded(size, align);
     let block = slow_path::alloc_large(&heap.settings, size, align, zeroed);
+    marked_large(heap, block, size)
+}
+
+/// A block just taken, with its mark if it is a run; null, and the reason, if there is none.
+fn marked_large(heap: &'static Neap, block: *mut u8, size: usize) -> *mut c_void {
     if block.is_null() {
         return exhausted();
     }
-    if size <= RUN_MAX {
+    if size <= RUN_MAX && Segment::of(block as usize).is_some() {
         match live::find_or_cover(block as usize) {
             Some(mark) => mark.store(LARGE, Relaxed),
             None => {
@@ -168,6 +178,16 @@ fn large(heap: &'static Neap, size: usize, align: usize, zeroed: bool) -> *mut c
     block.cast()
 }
 
+/// A block above the pooled sizes for one that grew out of its place: mostly a
+/// mapping of its own, which has no mark.
+#[cold]
+#[inline(never)]
+pub(super) fn growing(heap: &'static Neap, size: usize) -> *mut c_void {
+    let size = padded(size, ALIGN);
+    let block = slow_path::alloc_growing(&heap.settings, size, ALIGN);
+    marked_large(heap, block, size)
+}
+
 /// A block that its thread's magazine has no room for.
 #[cold]
 #[inline(never)]
@@ -175,7 +195,8 @@ fn spilled(heap: &'static Neap, class: usize, block: usize) {
     keeping_errno(|| slow_path::spill(&heap.settings, class, block));
 }
 
-/// A block above the pooled sizes, one beyond the first segment, or none.
+/// A block above the pooled sizes, one beyond the first segment, one that the
+/// magazine has no room for, or none.
 #[inline(never)]
 fn free_elsewhere(heap: &'static Neap, block: usize) {
     if block == 0 {
@@ -199,13 +220,16 @@ fn take(block: usize, by: Use) -> Live {
     let live = look(block, by);
     if live != Live::Huge
         && let Some(mark) = live::find(block)
+        // Another thread may be here with the same block.
+        && mark.swap(0, Relaxed) == 0
     {
-        mark.store(0, Relaxed);
+        refuse(block, by);
     }
     live
 }
 
 /// What a block in the program's hands is; the end of the process if it is none.
+#[inline]
 pub(super) fn look(block: usize, by: Use) -> Live {
     match live::find(block).map(|mark| mark.load(Relaxed)) {
         Some(LARGE) => Live::Run,
@@ -218,6 +242,7 @@ pub(super) fn look(block: usize, by: Use) -> Live {
 
 impl Live {
     /// Bytes that the program may use, every one of them.
+    #[inline]
     pub(super) fn usable(self, block: usize) -> usize {
         match self {
             Live::Pooled(class) => block_size(class),

@@ -1,6 +1,6 @@
 //! The rest of what C, POSIX and the C library promise, to the letter.
 
-use super::blocks::{ALIGN, Live, aligned, exhausted, fail, free, keeping_errno, look, malloc};
+use super::blocks::{ALIGN, Live, aligned, exhausted, fail, free, growing, keeping_errno, look, malloc};
 use super::judge::Use;
 use crate::misuse::die;
 use crate::neap::Neap;
@@ -34,10 +34,10 @@ pub unsafe fn realloc(heap: &'static Neap, block: *mut c_void, size: usize) -> *
     }
     // SAFETY: a new block; both hold the smaller of the two sizes.
     unsafe {
-        let to = malloc(heap, size);
+        let to = if size > POOLED_MAX && size > usable { growing(heap, size) } else { malloc(heap, size) };
         if !to.is_null() {
             to.cast::<u8>().copy_from_nonoverlapping(block.cast(), usable.min(size));
-            keeping_errno(|| free(heap, block));
+            free(heap, block);
         }
         to
     }
@@ -54,10 +54,10 @@ fn in_place(live: Live, usable: usize, block: *mut c_void, size: usize) -> Optio
     let fits = match live {
         Live::Pooled(_) => false,
         Live::Run => size > POOLED_MAX && size <= RUN_MAX,
-        Live::Huge => size > RUN_MAX,
+        Live::Huge => size > POOLED_MAX,
     };
     let from = if live == Live::Run { RUN_MAX } else { RUN_MAX + 1 };
-    let resized = keeping_errno(|| if fits { slow_path::resize(block.cast(), from, size) } else { None });
+    let resized = if fits { keeping_errno(|| slow_path::resize(block.cast(), from, size)) } else { None };
     resized.map(<*mut u8>::cast).or_else(|| keeps(usable, size).then_some(block))
 }
 

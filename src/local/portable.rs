@@ -43,10 +43,21 @@ pub(crate) fn local() -> &'static Local {
 /// `class` is below `CLASSES`. On 0 the caller goes to the slow path.
 #[inline]
 pub(crate) unsafe fn pop(class: usize) -> usize {
+    // SAFETY: the same contract.
+    unsafe { pop_slot(class) }.0
+}
+
+/// The same; also gives the slot's address.
+///
+/// # Safety
+/// As [`pop`].
+#[inline]
+pub(crate) unsafe fn pop_slot(class: usize) -> (usize, *const usize) {
     // Acquire pairs with the release in the ticker's swap.
     let top = local().tops[class].fetch_sub(SLOT, Acquire);
     // SAFETY: every `top` points one above a readable slot.
-    unsafe { (*((top - SLOT) as *const AtomicUsize)).load(Relaxed) }
+    let block = unsafe { (*((top - SLOT) as *const AtomicUsize)).load(Relaxed) };
+    (block, (top - SLOT) as *const usize)
 }
 
 /// Pushes a block; false if the magazine is full or closed.
@@ -55,15 +66,37 @@ pub(crate) unsafe fn pop(class: usize) -> usize {
 /// `class` is below `CLASSES` and the block the caller's to give away.
 #[inline]
 pub(crate) unsafe fn push(class: usize, block: usize) -> bool {
-    let local = local();
-    let top = local.tops[class].load(Relaxed) as *const AtomicUsize;
-    // SAFETY: `top` points at a readable slot.
-    let slot = unsafe { &*top };
-    if slot.load(Relaxed) == 0 {
-        return false;
+    // SAFETY: the same contract.
+    match unsafe { open_slot(class) } {
+        // SAFETY: the slot is this moment's.
+        Some(slot) => unsafe { push_at(slot, class, block) },
+        None => return false,
     }
-    slot.store(block, Relaxed);
-    // Release: whoever sees the commit sees the entry.
-    local.tops[class].fetch_add(SLOT, AcqRel);
     true
+}
+
+/// The first half of a push: the slot it would write; none if the magazine is
+/// full or closed.
+///
+/// # Safety
+/// `class` is below `CLASSES`.
+#[inline]
+pub(crate) unsafe fn open_slot(class: usize) -> Option<*mut usize> {
+    let top = local().tops[class].load(Relaxed) as *mut AtomicUsize;
+    // SAFETY: `top` points at a readable slot.
+    let fence = unsafe { (*top).load(Relaxed) };
+    (fence != 0).then_some(top.cast())
+}
+
+/// The second half.
+///
+/// # Safety
+/// The slot is what [`open_slot`] gave for the class, with no operation of this
+/// thread on it since; the block is the caller's to give away.
+#[inline]
+pub(crate) unsafe fn push_at(slot: *mut usize, class: usize, block: usize) {
+    // SAFETY: a slot of this thread's own magazine.
+    unsafe { (*slot.cast::<AtomicUsize>()).store(block, Relaxed) };
+    // Release: whoever sees the commit sees the entry.
+    local().tops[class].fetch_add(SLOT, AcqRel);
 }

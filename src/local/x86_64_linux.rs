@@ -69,20 +69,31 @@ pub(crate) fn local() -> &'static Local {
 /// puts `top` right.
 #[inline(always)]
 pub(crate) unsafe fn pop(class: usize) -> usize {
-    let block;
+    // SAFETY: the same contract.
+    unsafe { pop_slot(class) }.0
+}
+
+/// The same; also gives the slot's address.
+///
+/// # Safety
+/// As [`pop`].
+#[inline(always)]
+pub(crate) unsafe fn pop_slot(class: usize) -> (usize, *const usize) {
+    let (block, top): (usize, *const usize);
     // SAFETY: every `top` points one above a readable slot.
     unsafe {
         asm!(
             "sub qword ptr fs:[{local} + {class} * 8], 8",
-            "mov {block}, qword ptr fs:[{local} + {class} * 8]",
-            "mov {block}, qword ptr [{block}]",
+            "mov {top}, qword ptr fs:[{local} + {class} * 8]",
+            "mov {block}, qword ptr [{top}]",
             local = in(reg) offset(),
             class = in(reg) class,
-            block = out(reg) block,
+            top = out(reg) top,
+            block = lateout(reg) block,
             options(nostack),
         );
     }
-    block
+    (block, top)
 }
 
 /// Pushes a block; false if the magazine is full or closed.
@@ -91,34 +102,55 @@ pub(crate) unsafe fn pop(class: usize) -> usize {
 /// `class` is below `CLASSES` and the block the caller's to give away.
 #[inline(always)]
 pub(crate) unsafe fn push(class: usize, block: usize) -> bool {
-    let local = offset();
+    // SAFETY: the same contract.
+    match unsafe { open_slot(class) } {
+        // SAFETY: the slot is this moment's.
+        Some(slot) => unsafe { push_at(slot, class, block) },
+        None => return false,
+    }
+    true
+}
+
+/// The first half of a push: the slot it would write; none if the magazine is
+/// full or closed.
+///
+/// # Safety
+/// `class` is below `CLASSES`.
+#[inline(always)]
+pub(crate) unsafe fn open_slot(class: usize) -> Option<*mut usize> {
     let top: *mut usize;
     // SAFETY: reads this thread's `top`, which points at a readable slot.
     let fence = unsafe {
         asm!(
             "mov {top}, qword ptr fs:[{local} + {class} * 8]",
-            local = in(reg) local,
+            local = in(reg) offset(),
             class = in(reg) class,
             top = lateout(reg) top,
             options(nostack, preserves_flags, readonly),
         );
         top.read_volatile()
     };
-    if fence == 0 {
-        return false;
-    }
+    (fence != 0).then_some(top)
+}
+
+/// The second half.
+///
+/// # Safety
+/// The slot is what [`open_slot`] gave for the class, with no operation of this
+/// thread on it since; the block is the caller's to give away.
+#[inline(always)]
+pub(crate) unsafe fn push_at(slot: *mut usize, class: usize, block: usize) {
     // SAFETY: not a fence, so a slot of this thread's own magazine, on which
     // no other thread looks until the commit, one instruction, has landed.
     unsafe {
         asm!(
             "mov qword ptr [{top}], {block}",
             "add qword ptr fs:[{local} + {class} * 8], 8",
-            top = in(reg) top,
+            top = in(reg) slot,
             block = in(reg) block,
-            local = in(reg) local,
+            local = in(reg) offset(),
             class = in(reg) class,
             options(nostack),
         );
     }
-    true
 }

@@ -6,6 +6,18 @@ use crate::size_class::{GEOMETRY, Geometry, PAGE};
 use crate::sync::Ordering::{AcqRel, Relaxed};
 
 impl Span {
+    /// The pages of this span that are resident, and whether the program
+    /// touched any of it in this epoch.
+    pub(crate) fn residue(&self) -> (u64, bool) {
+        (!self.released.load(Relaxed), self.touched.load(Relaxed) != 0)
+    }
+
+    /// Resident pages of a span; an estimate.
+    pub(crate) fn resident_pages(&self, geometry: &Geometry) -> usize {
+        let all = bits_between(0, geometry.pages() - 1);
+        (all & !self.released.load(Relaxed)).count_ones() as usize
+    }
+
     /// Ends the epoch for this span: returns every resident page on which all
     /// blocks are free and none was touched since the last call (`age`), or
     /// whatever happened since (no `age`). Gives the number of pages.

@@ -18,7 +18,9 @@ pub const ALL: &[Case] = &[
     well("calloc: zeros, and overflow", zeros),
     well("realloc", reallocation),
     well("realloc keeps the content", content),
+    well("realloc: what grows above 256 KiB gets a mapping of its own", mapped),
     well("reallocarray", array),
+    well("blocks of many sizes share no few lines of caches", spread),
     well("posix_memalign", posix),
     well("aligned_alloc, memalign", aligned),
     well("valloc, pvalloc", pages),
@@ -39,6 +41,54 @@ unsafe extern "C" {
 
 const SIZES: [usize; 16] =
     [0, 1, 7, 8, 9, 24, 40, 72, 100, 1025, 5000, 32_769, 100_000, 300_000, 2 << 20, 9 << 20];
+
+/// Where the mapping that an address lies in starts.
+fn mapping(address: *mut c_void) -> usize {
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("maps");
+    let range = |line: &str| {
+        let (start, end) = line.split(' ').next()?.split_once('-')?;
+        Some(usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?)
+    };
+    let found = maps.lines().filter_map(range).find(|range| range.contains(&(address as usize)));
+    found.expect("a mapping").start
+}
+
+fn mapped() {
+    // SAFETY: each block is freed once, and written where it has bytes.
+    unsafe {
+        let other = malloc(300 << 10);
+        let mut block = malloc(200 << 10);
+        block.cast::<u8>().write_bytes(7, 200 << 10);
+        for size in (300..8000).step_by(100) {
+            block = realloc(block, black_box(size << 10));
+            assert!(!block.is_null());
+            assert_ne!(mapping(block), mapping(other), "{size} KiB");
+            assert!((0..200 << 10).step_by(999).all(|at| *block.cast::<u8>().add(at) == 7));
+        }
+        // Smaller again, also below what is pooled.
+        for size in [5000, 300, 100] {
+            block = realloc(block, black_box(size << 10));
+            assert!((0..100 << 10).step_by(999).all(|at| *block.cast::<u8>().add(at) == 7));
+        }
+        free(block);
+        free(other);
+    }
+}
+
+fn spread() {
+    let lines: std::collections::HashSet<usize> = (1..=64)
+        .map(|sixteenths| {
+            // SAFETY: freed at once.
+            unsafe {
+                let block = malloc(black_box(sixteenths * 16));
+                free(block);
+                block as usize / 64 % 64
+            }
+        })
+        .collect();
+    // A page has 64 lines. There are fewer classes than sizes.
+    assert!(lines.len() > 15, "{} lines", lines.len());
+}
 
 fn alignment() {
     for size in 0..5000 {

@@ -18,6 +18,7 @@ pub const ALL: &[Case] = &[
     well("inside dlsym and dlopen", inside_loader),
     well("fork with other threads at work", fork_busy),
     well("vfork and exec", vfork),
+    well("one block freed by two threads at the same instant", same_instant),
     well("exit handlers", exit_handlers),
     well("thread-exit destructors", destructors),
     well("cancelled threads", cancelled),
@@ -151,6 +152,48 @@ fn waited(child: libc::pid_t) {
         assert_eq!(libc::waitpid(child, &mut status, 0), child);
         assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "status {status:#x}");
     }
+}
+
+/// In many processes, since each ends when one of its threads is told.
+fn same_instant() {
+    for round in 0..400 {
+        // SAFETY: the child has one thread, as its parent; the misuse is meant.
+        unsafe {
+            let child = libc::fork();
+            assert!(child >= 0);
+            if child == 0 {
+                libc::close(2);
+                let no_core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+                libc::setrlimit(libc::RLIMIT_CORE, &no_core);
+                freed_twice(round % 2 == 0);
+                libc::_exit(0);
+            }
+            let mut status = 0;
+            assert_eq!(libc::waitpid(child, &mut status, 0), child);
+            let told = libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGABRT;
+            assert!(told, "round {round}: both threads passed");
+        }
+    }
+}
+
+/// By two threads, with pools of their own or without.
+fn freed_twice(pools: bool) {
+    let ready = std::sync::atomic::AtomicUsize::new(0);
+    // SAFETY: no contract.
+    let block = unsafe { malloc(24) } as usize;
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                if pools {
+                    work(100, 24);
+                }
+                ready.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                while ready.load(std::sync::atomic::Ordering::SeqCst) < 2 {}
+                // SAFETY: not at all.
+                unsafe { free(block as *mut libc::c_void) };
+            });
+        }
+    });
 }
 
 fn vfork() {
