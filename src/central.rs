@@ -132,11 +132,13 @@ pub(crate) fn free_if_empty(class: usize, span: &'static Span, keep: bool) {
     for back in 1..run.slices {
         segment.span(run.first + back).set_kind(Kind::Free);
     }
-    // Slices with any page resident count as resident from here on: their other
-    // pages will be touched without being counted then.
+    // Slices with any page resident count as resident from here on. The other
+    // pages of those that are taken again will be touched without being counted;
+    // those that came home unused go back with this tick.
     let slices = slices_of_pages(resident);
-    let all = page_heap::mask(geometry.pages());
-    growth::add((pages_of_slices(slices) & all & !resident).count_ones() as usize);
+    let lacking = pages_of_slices(slices) & page_heap::mask(geometry.pages()) & !resident;
+    let count = if recent { growth::add } else { growth::round_up };
+    count(lacking.count_ones() as usize);
     page_heap::give(run, slices, recent);
 }
 

@@ -1,5 +1,6 @@
 //! `fork` in a process with many threads: every lock is held over it, so that
-//! the child finds all of them free and everything behind them whole.
+//! the child finds all of them free and everything behind them whole. Not for a
+//! fork from a signal handler that interrupted this allocator.
 
 use crate::hook::Hook;
 use crate::os::Lock;

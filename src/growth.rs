@@ -1,5 +1,6 @@
 //! What became resident, in pages, counted where a page is touched for the
-//! first time: a page fault each, beside which the count costs nothing.
+//! first time (a page fault, beside which the count costs nothing), or where a
+//! slice that will be is freed with such pages in it.
 
 use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::Relaxed;
@@ -19,6 +20,11 @@ static ALLOWED: AtomicUsize = AtomicUsize::new(LEAST);
 pub(crate) fn add(pages: usize) {
     RESIDENT.fetch_add(pages, Relaxed);
     GROWN.fetch_add(pages, Relaxed);
+}
+
+/// Pages not resident that count as such from now on, with others of their slice.
+pub(crate) fn round_up(pages: usize) {
+    RESIDENT.fetch_add(pages, Relaxed);
 }
 
 /// So many pages went back to the system.

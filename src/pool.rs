@@ -10,11 +10,15 @@ mod thread_number;
 pub use shard::Tier;
 
 use core::fmt;
+use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 use core::ops::{Deref, DerefMut};
+use core::ptr;
+use core::sync::atomic::AtomicPtr;
+use core::sync::atomic::Ordering::{AcqRel, Acquire};
 use shard::Shard;
 use shards::Shards;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// A set of temporary objects that many threads save and retrieve.
 ///
@@ -69,7 +73,9 @@ pub struct Pool<T: Send + 'static, F = fn() -> T> {
     new: F,
     reset: Option<fn(&mut T)>,
     order: TierOrder,
-    shards: OnceLock<Arc<Shards<T>>>,
+    /// From `Arc::into_raw`, or null until an object is put.
+    shards: AtomicPtr<Shards<T>>,
+    owned: PhantomData<Arc<Shards<T>>>,
 }
 
 /// Which tier is asked first.
@@ -98,7 +104,7 @@ impl<T: Send + 'static, F: Fn() -> T> Pool<T, F> {
 
     /// The same, with every choice.
     pub const fn with(new: F, reset: Option<fn(&mut T)>, order: TierOrder) -> Self {
-        Self { new, reset, order, shards: OnceLock::new() }
+        Self { new, reset, order, shards: AtomicPtr::new(ptr::null_mut()), owned: PhantomData }
     }
 
     /// An object of the pool, or a new one; the guard puts it back when dropped.
@@ -157,7 +163,7 @@ impl<T: Send + 'static, F> Pool<T, F> {
 
     /// How many objects a tier holds, in all threads' shards. A moment's view.
     pub fn len(&self, tier: Tier) -> usize {
-        self.shards.get().map_or(0, |shards| shards.len(tier))
+        self.shards().map_or(0, |shards| shards.len(tier))
     }
 
     /// True if neither tier holds an object, at this moment.
@@ -167,7 +173,7 @@ impl<T: Send + 'static, F> Pool<T, F> {
 
     /// Drops every object of both tiers.
     pub fn clear(&self) {
-        for shard in self.shards.get().iter().flat_map(|shards| shards.all()) {
+        for shard in self.shards().iter().flat_map(|shards| shards.all()) {
             drop(shard.empty());
         }
     }
@@ -175,7 +181,7 @@ impl<T: Send + 'static, F> Pool<T, F> {
     /// Ends an epoch for this pool alone: drops the victims, and makes them of
     /// the local objects.
     pub fn tick(&self) {
-        for shard in self.shards.get().iter().flat_map(|shards| shards.all()) {
+        for shard in self.shards().iter().flat_map(|shards| shards.all()) {
             drop(shard.catch_up());
             drop(shard.age());
         }
@@ -183,12 +189,12 @@ impl<T: Send + 'static, F> Pool<T, F> {
 
     #[inline(always)]
     fn own(&self) -> Option<&Shard<T>> {
-        self.shards.get()?.own()
+        self.shards()?.own()
     }
 
     #[cold]
     fn take_elsewhere(&self) -> Option<T> {
-        let shards = self.shards.get()?;
+        let shards = self.shards()?;
         let own = shards.own_or_common();
         drop(own.catch_up());
         let local = || own.steal(Tier::Local).or_else(|| shards.steal_local(own));
@@ -199,17 +205,48 @@ impl<T: Send + 'static, F> Pool<T, F> {
         }
     }
 
+    #[inline(always)]
+    fn shards(&self) -> Option<&Shards<T>> {
+        // SAFETY: null, or ours until the drop. Acquire pairs with `make_shards`.
+        unsafe { self.shards.load(Acquire).as_ref() }
+    }
+
+    /// No lock here: a thread in it as another forks would leave it taken in the
+    /// child. On the list before they are used, so that a fork finds them.
+    #[cold]
+    fn make_shards(&self) -> &Shards<T> {
+        let shards = Arc::new(Shards::new());
+        let weak: std::sync::Weak<Shards<T>> = Arc::downgrade(&shards);
+        registry::add(weak);
+        let made = Arc::into_raw(shards).cast_mut();
+        let shards = match self.shards.compare_exchange(ptr::null_mut(), made, AcqRel, Acquire) {
+            Ok(_) => made,
+            Err(other) => {
+                // SAFETY: from `into_raw` just now, and nobody else saw it.
+                drop(unsafe { Arc::from_raw(made) });
+                other
+            }
+        };
+        // SAFETY: not null; ours until the drop.
+        unsafe { &*shards }
+    }
+
     #[cold]
     fn put_slowly(&self, object: T) {
-        let shards = self.shards.get_or_init(|| {
-            let shards = Arc::new(Shards::new());
-            let weak: std::sync::Weak<Shards<T>> = Arc::downgrade(&shards);
-            registry::add(weak);
-            shards
-        });
+        let shards = self.shards().unwrap_or_else(|| self.make_shards());
         let own = shards.own_or_common();
         drop(own.catch_up());
         own.put(&mut vec![object]);
+    }
+}
+
+impl<T: Send + 'static, F> Drop for Pool<T, F> {
+    fn drop(&mut self) {
+        let shards = *self.shards.get_mut();
+        if !shards.is_null() {
+            // SAFETY: from `into_raw`, and nobody uses the pool any more.
+            drop(unsafe { Arc::from_raw(shards) });
+        }
     }
 }
 

@@ -155,7 +155,8 @@ fn claim() -> Option<(&'static Member, libc::pthread_key_t)> {
         None => create()?,
     };
     member.used.store(true, Relaxed);
-    THREADS.fetch_add(1, Relaxed);
+    // SeqCst: see where the ticker ends.
+    THREADS.fetch_add(1, SeqCst);
     Some((member, key))
 }
 
@@ -168,12 +169,13 @@ fn release(member: &'static Member) {
     THREADS.fetch_sub(1, SeqCst);
 }
 
-/// What to call when the last thread has left.
-static WHEN_EMPTY: Hook = Hook::new();
+/// What to call when a thread has left and one or none is there.
+static NEARLY_EMPTY: Hook = Hook::new();
 
-/// Has `call` called whenever the last thread that had a heap has left.
-pub(crate) fn when_empty(call: fn()) {
-    WHEN_EMPTY.set(call);
+/// Has `call` called whenever a thread that had a heap has left, and at most
+/// one other has one.
+pub(crate) fn when_nearly_empty(call: fn()) {
+    NEARLY_EMPTY.set(call);
 }
 
 fn create() -> Option<&'static Member> {
@@ -209,8 +211,8 @@ extern "C" fn leave(member: *mut c_void) {
     let Some(member) = (unsafe { member.cast::<Member>().as_ref() }) else { return };
     member.heap.lock().abandon();
     release(member);
-    if threads() == 0 {
-        WHEN_EMPTY.run();
+    if threads() <= 1 {
+        NEARLY_EMPTY.run();
     }
 }
 

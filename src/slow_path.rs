@@ -1,6 +1,6 @@
 //! What `alloc` and `dealloc` do when the thread's magazine does not serve.
 
-use crate::local::{local, pop};
+use crate::local::{Phase, local, pop};
 use crate::segment::Segment;
 use crate::settings::{self, Settings};
 use crate::size_class::{PAGE, POOLED_MAX, RUN_MAX, block_size};
@@ -59,6 +59,22 @@ pub(crate) fn spill(settings: &Settings, class: usize, block: usize) {
         give::give(class, &[block], true);
         ticker::rouse_apart();
     }
+}
+
+/// The same for C's `free`, which the C library also calls at a thread's very
+/// end, for other threads' stacks, after the destructors by which a thread
+/// leaves: a thread gets its heap by allocating, not by freeing.
+#[cfg(target_os = "linux")]
+#[cold]
+#[inline(never)]
+pub(crate) fn spill_without_joining(settings: &Settings, class: usize, block: usize) {
+    if local().phase() != Phase::Unborn {
+        return spill(settings, class, block);
+    }
+    start(settings);
+    registry::enter();
+    give::give(class, &[block], true);
+    ticker::rouse_apart();
 }
 
 /// A block above the pooled sizes. Null without memory.

@@ -122,12 +122,14 @@ fn start() {
 
 extern "C" fn run(_: *mut c_void) -> *mut c_void {
     let mut quiet = 0;
-    registry::when_empty(nobody_left);
+    registry::when_nearly_empty(nobody_left);
     loop {
         if is_last() {
-            // Whoever comes later starts another.
-            STARTED.store(false, Relaxed);
-            return ptr::null_mut();
+            // Whoever comes later starts another. Who came in between saw this one.
+            STARTED.store(false, SeqCst);
+            if is_last() || STARTED.swap(true, SeqCst) {
+                return ptr::null_mut();
+            }
         }
         let apart = APART.load(Relaxed);
         let look = tide::tick_if_due();
@@ -138,8 +140,12 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
             quiet = if look.quiet { quiet + 1 } else { 0 };
         }
         if quiet < QUIET_TICKS || !rest(apart) {
-            DOES.store(WAITS, Relaxed);
-            os::sleep(&DOES, WAITS, Some(look.wait));
+            // SeqCst, as what the last thread does in the other order: it sees
+            // that the ticker waits, or is seen to have left.
+            DOES.store(WAITS, SeqCst);
+            if !is_last() {
+                os::sleep(&DOES, WAITS, Some(look.wait));
+            }
             DOES.store(AT_WORK, Relaxed);
         } else {
             quiet = 0;
@@ -154,7 +160,8 @@ fn is_last() -> bool {
     registry::threads() <= !local().heap().is_null() as usize
 }
 
-/// By the last thread that leaves: the ticker should look.
+/// By a thread that leaves none or one behind, which may be the ticker: it
+/// should look.
 fn nobody_left() {
     DOES.store(AT_WORK, SeqCst);
     os::wake(&DOES);

@@ -2,8 +2,9 @@
 //! done from a slow path.
 //!
 //! Every heap is aged (its victims go home, its local tier becomes the victim
-//! tier), then every span and every free run gives back the pages that nobody
-//! used in the epoch, then the kept mappings that stayed free are unmapped.
+//! tier), then every span gives back the pages that nobody used in the epoch,
+//! then as many free runs go as nobody needed in it, then the kept mappings that
+//! stayed free are unmapped.
 //!
 //! An epoch ends by the clock, or earlier by growth: while new pages are touched
 //! although freed ones are resident, waiting would only add to the peak. Each

@@ -5,7 +5,7 @@ mod common;
 use common::Random;
 use neap::Neap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Duration;
 
 #[global_allocator]
@@ -108,4 +108,52 @@ fn a_child_of_threads_that_use_a_pool_ticks() {
     }
     stop.store(true, Relaxed);
     threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+}
+
+/// In a process of its own: a child is made as another thread makes the
+/// process's first pool. How it ended.
+fn fork_at_first_use(delay: u32) -> i32 {
+    static FIRST: neap::Pool<Vec<u8>> = neap::Pool::new(Vec::new);
+    static OTHER: neap::Pool<Vec<u8>> = neap::Pool::new(Vec::new);
+    static STAGE: AtomicUsize = AtomicUsize::new(0);
+    let other = std::thread::spawn(move || {
+        drop(vec![1u8; 100]);
+        STAGE.store(1, SeqCst);
+        while STAGE.load(SeqCst) == 1 {}
+        (0..delay).for_each(|_| std::hint::spin_loop());
+        FIRST.put(vec![1]);
+    });
+    while STAGE.load(SeqCst) == 0 {}
+    STAGE.store(2, SeqCst);
+    // SAFETY: as above.
+    unsafe {
+        let pid = libc::fork();
+        if pid == 0 {
+            libc::alarm(10);
+            FIRST.put(vec![2]);
+            OTHER.put(vec![3]);
+            libc::_exit(0);
+        }
+        let mut status = 0;
+        libc::waitpid(pid, &mut status, 0);
+        other.join().expect("no panic");
+        status
+    }
+}
+
+#[test]
+fn a_child_made_at_a_pools_first_use_has_pools() {
+    for round in 0..100 {
+        // SAFETY: as above; the child starts one thread and leaves.
+        unsafe {
+            let pid = libc::fork();
+            assert!(pid >= 0);
+            if pid == 0 {
+                libc::_exit((fork_at_first_use(round % 50) != 0) as i32);
+            }
+            let mut status = 0;
+            assert_eq!(libc::waitpid(pid, &mut status, 0), pid);
+            assert_eq!(status, 0, "round {round}");
+        }
+    }
 }

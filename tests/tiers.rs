@@ -234,3 +234,33 @@ fn growth_takes_the_pages_of_a_class_out_of_demand() {
         assert!(after.pages_returned > before.pages_returned + 1000, "{after}");
     });
 }
+
+#[test]
+fn what_comes_home_unused_is_no_growth() {
+    child_succeeds("what_comes_home_unused_is_no_growth", &[], || {
+        // Spans of which one page is resident, each with one block.
+        let mut blocks: Vec<_> = (0..85 * 160).map(|_| alloc()).collect();
+        blocks.sort();
+        let mut last = 0;
+        blocks.retain(|&block| {
+            let first = block as usize >> 18 != last;
+            last = block as usize >> 18;
+            if !first {
+                free(block);
+            }
+            first
+        });
+        for _ in 0..5 {
+            neap::tick();
+        }
+        // They come home by ticks, and their slices go back.
+        blocks.into_iter().for_each(free);
+        neap::tick();
+        neap::tick();
+        let before = neap::stats().ticks;
+        for _ in 0..2000 {
+            drop((0..400u64).map(Box::new).collect::<Vec<_>>());
+        }
+        assert_eq!(neap::stats().ticks, before);
+    });
+}

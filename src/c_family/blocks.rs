@@ -1,7 +1,7 @@
 //! Blocks taken and given: the fast paths, and what they fall back to.
 
 use super::judge::{Use, refuse};
-use crate::local::{open_slot, pop_slot, prefetch, push, push_at};
+use crate::local::{local, open_slot, pop_slot, prefetch, push, push_at};
 use crate::neap::Neap;
 use crate::segment::Segment;
 use crate::size_class::{CLASSES, PAGE, POOLED_MAX, RUN_MAX, block_size, class_of, padded};
@@ -192,7 +192,7 @@ pub(super) fn growing(heap: &'static Neap, size: usize) -> *mut c_void {
 #[cold]
 #[inline(never)]
 fn spilled(heap: &'static Neap, class: usize, block: usize) {
-    keeping_errno(|| slow_path::spill(&heap.settings, class, block));
+    keeping_errno(|| slow_path::spill_without_joining(&heap.settings, class, block));
 }
 
 /// A block above the pooled sizes, one beyond the first segment, one that the
@@ -201,6 +201,10 @@ fn spilled(heap: &'static Neap, class: usize, block: usize) {
 fn free_elsewhere(heap: &'static Neap, block: usize) {
     if block == 0 {
         return;
+    }
+    if local().heap().is_null() {
+        // A thread that has not joined may be the second all the same.
+        live::share();
     }
     let live = take(block, Use::Free);
     if let Live::Pooled(class) = live {

@@ -5,7 +5,7 @@ use crate::epoch;
 use crate::fork;
 use crate::os::Lock;
 use core::mem;
-use std::sync::{Arc, Once, Weak};
+use std::sync::{Arc, Weak};
 
 /// What a tick does to a pool.
 pub(crate) trait Ages: Send + Sync {
@@ -20,11 +20,12 @@ pub(crate) trait Ages: Send + Sync {
 }
 
 static POOLS: Lock<Vec<Weak<dyn Ages>>> = Lock::new(Vec::new());
-static LISTENS: Once = Once::new();
 
 /// Adds a pool; it leaves by being dropped.
 pub(crate) fn add(pool: Weak<dyn Ages>) {
-    LISTENS.call_once(|| fork::listen(before_fork, in_parent, in_child));
+    // Each time, though once would do: who waits in a `Once` as another thread
+    // forks leaves it locked for ever in the child.
+    fork::listen(before_fork, in_parent, in_child);
     let mut pools = POOLS.lock();
     pools.retain(|pool| pool.strong_count() > 0);
     pools.push(pool);

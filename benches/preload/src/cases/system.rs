@@ -22,6 +22,7 @@ pub const ALL: &[Case] = &[
     well("exit handlers", exit_handlers),
     well("thread-exit destructors", destructors),
     well("cancelled threads", cancelled),
+    well("threads that never allocate", quiet_threads),
     well("stacks of 16 KiB", tiny_stacks),
     well("mlockall", locked),
     well("no more mappings", no_mappings),
@@ -271,6 +272,41 @@ fn cancelled() {
             let mut result = ptr::null_mut();
             assert_eq!(libc::pthread_join(thread, &mut result), 0);
         }
+    }
+}
+
+/// As such a thread ends, the C library frees what belongs to other threads'
+/// stacks on it, after its last destructor.
+fn quiet_threads() {
+    const THREADS: usize = 24;
+    static LEFT: AtomicUsize = AtomicUsize::new(0);
+    extern "C" fn body(_: *mut c_void) -> *mut c_void {
+        while LEFT.load(Relaxed) == 0 {
+            // SAFETY: no contract.
+            unsafe { libc::usleep(500) };
+        }
+        LEFT.fetch_sub(1, Relaxed);
+        ptr::null_mut()
+    }
+    for round in 0..4 {
+        // SAFETY: plain threads of their own, with nothing to share.
+        unsafe {
+            let mut attributes = std::mem::zeroed();
+            libc::pthread_attr_init(&mut attributes);
+            libc::pthread_attr_setdetachstate(&mut attributes, libc::PTHREAD_CREATE_DETACHED);
+            for _ in 0..THREADS {
+                let mut thread = std::mem::zeroed();
+                assert_eq!(libc::pthread_create(&mut thread, &attributes, body, ptr::null_mut()), 0);
+            }
+            libc::pthread_attr_destroy(&mut attributes);
+        }
+        LEFT.store(THREADS, Relaxed);
+        while LEFT.load(Relaxed) > 0 {
+            work(100, round);
+        }
+        // SAFETY: no contract. They are about to end.
+        unsafe { libc::usleep(300_000) };
+        work(5000, round);
     }
 }
 
