@@ -74,7 +74,9 @@ pub(crate) fn spill_without_joining(settings: &Settings, class: usize, block: us
     start(settings);
     registry::enter();
     give::give(class, &[block], true);
-    ticker::rouse_apart();
+    if u64::from(ticker::rouse_apart()).is_multiple_of(POLL_EVERY) {
+        ticker::poll_without_starting();
+    }
 }
 
 /// A block above the pooled sizes. Null without memory.

@@ -17,7 +17,7 @@ use core::ffi::c_void;
 use core::mem;
 use core::ptr;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
-use core::sync::atomic::{AtomicBool, AtomicU32, fence};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, fence};
 use std::panic::catch_unwind;
 
 static STARTED: AtomicBool = AtomicBool::new(false);
@@ -67,6 +67,14 @@ pub(crate) fn poll() {
     }
 }
 
+/// The same from a thread that may be at its very end, and must not start one.
+#[cfg(target_os = "linux")]
+pub(crate) fn poll_without_starting() {
+    if !STARTED.load(Relaxed) {
+        tide::poll();
+    }
+}
+
 /// From every slow path, after what it did to its thread's pools, and after
 /// its lock: the ticker has something to age again.
 #[inline]
@@ -76,15 +84,16 @@ pub(crate) fn rouse() {
     }
 }
 
-/// The same for what is done without a heap and its lock.
+/// The same for what is done without a heap and its lock; how often it was.
 #[inline]
-pub(crate) fn rouse_apart() {
+pub(crate) fn rouse_apart() -> u32 {
     // Both SeqCst, as what `rest` does in the other order: the count is seen
     // there, or that it rests is seen here.
-    APART.fetch_add(1, SeqCst);
+    let before = APART.fetch_add(1, SeqCst);
     if DOES.load(SeqCst) == RESTS {
         wake_from(RESTS);
     }
+    before
 }
 
 #[cold]
@@ -153,16 +162,24 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     }
 }
 
+/// 1 if the ticker has a heap itself: a pooled object's destructor ran on it.
+static OWN_HEAP: AtomicUsize = AtomicUsize::new(0);
+
 /// No thread has a heap but perhaps this one. The ticker then ends: a process
 /// whose threads have all returned is over for the C library only when no
 /// thread of any kind is left, in a fork's child as well.
 fn is_last() -> bool {
-    registry::threads() <= !local().heap().is_null() as usize
+    // Both SeqCst, as in `nobody_left` in the other order.
+    OWN_HEAP.store(!local().heap().is_null() as usize, SeqCst);
+    registry::threads() <= OWN_HEAP.load(SeqCst)
 }
 
-/// By a thread that leaves none or one behind, which may be the ticker: it
-/// should look.
+/// By a thread that leaves none or one behind: the ticker should look, if it is
+/// that one.
 fn nobody_left() {
+    if registry::threads() > OWN_HEAP.load(SeqCst) {
+        return;
+    }
     DOES.store(AT_WORK, SeqCst);
     os::wake(&DOES);
 }

@@ -227,6 +227,8 @@ impl Tide {
         }
         self.finish();
         self.age = true;
+        // What spans that went would have lacked is not to come.
+        growth::begin();
     }
 
     fn returned(&mut self, pages: usize) {

@@ -43,8 +43,9 @@ impl<T> Shards<T> {
             return shard;
         }
         let shard = Box::into_raw(Box::new(Shard::new()));
-        self.table[number].store(shard, Release);
+        // In this order, so that a fork in between leaves no shard unlisted.
         self.end.fetch_max(number + 1, AcqRel);
+        self.table[number].store(shard, Release);
         // SAFETY: just made; freed with the pool.
         unsafe { &*shard }
     }
