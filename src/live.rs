@@ -33,7 +33,7 @@ struct Home {
     /// A byte for each slice, by its number from address 0 on: the class of the
     /// block last freed there.
     hints: AtomicPtr<AtomicU8>,
-    /// Not 0 once two threads have heaps.
+    /// Not 0 once a second thread may free blocks.
     shared: AtomicUsize,
 }
 
@@ -141,7 +141,7 @@ pub(crate) fn end(mark: &AtomicU8, class: usize) -> bool {
     live
 }
 
-/// Before a second thread gets its heap.
+/// Before a second thread gets its heap, or frees a block without one.
 pub(crate) fn share() {
     home().shared.store(1, Relaxed);
 }

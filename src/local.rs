@@ -13,7 +13,7 @@ mod imp;
 #[path = "local/portable.rs"]
 mod imp;
 
-pub(crate) use imp::{NEEDS_BARRIER, local, open_slot, pop, pop_slot, push, push_at};
+pub(crate) use imp::{NEEDS_BARRIER, local, open_slot, pop_slot, push_at};
 
 use crate::magazine::top_of_none;
 use crate::size_class::CLASSES;
@@ -73,6 +73,31 @@ impl Local {
     pub(crate) fn reset(&self, class: usize) {
         self.tops[class].store(top_of_none(), Relaxed);
     }
+}
+
+/// Pops a block; 0 if the magazine is empty or closed.
+///
+/// # Safety
+/// As [`pop_slot`].
+#[inline(always)]
+pub(crate) unsafe fn pop(class: usize) -> usize {
+    // SAFETY: the same contract.
+    unsafe { pop_slot(class) }.0
+}
+
+/// Pushes a block; false if the magazine is full or closed.
+///
+/// # Safety
+/// `class` is below `CLASSES` and the block the caller's to give away.
+#[inline(always)]
+pub(crate) unsafe fn push(class: usize, block: usize) -> bool {
+    // SAFETY: the same contract.
+    match unsafe { open_slot(class) } {
+        // SAFETY: the slot is this moment's.
+        Some(slot) => unsafe { push_at(slot, class, block) },
+        None => return false,
+    }
+    true
 }
 
 /// Asks for a cache line that will be written soon; only a hint, for any address.

@@ -111,6 +111,18 @@ impl Neap {
         self.settings.limit_from_cgroup = on;
         self
     }
+
+    /// A block above the pooled sizes. Null without memory.
+    #[inline(always)]
+    fn alloc_large(&self, layout: Layout, zeroed: bool) -> *mut u8 {
+        slow_path::alloc_large(&self.settings, padded_size(layout), layout.align(), zeroed)
+    }
+}
+
+/// The bytes that a layout takes, with what its alignment adds.
+#[inline(always)]
+const fn padded_size(layout: Layout) -> usize {
+    padded(layout.size(), layout.align())
 }
 
 impl Default for Neap {
@@ -126,12 +138,7 @@ unsafe impl GlobalAlloc for Neap {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let Some(class) = class_of_layout(layout.size(), layout.align()) else {
-            return slow_path::alloc_large(
-                &self.settings,
-                padded(layout.size(), layout.align()),
-                layout.align(),
-                false,
-            );
+            return self.alloc_large(layout, false);
         };
         // SAFETY: a class; a miss goes to the slow path.
         let block = unsafe { pop(class) };
@@ -141,11 +148,7 @@ unsafe impl GlobalAlloc for Neap {
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         let Some(class) = class_of_layout(layout.size(), layout.align()) else {
-            return slow_path::free_large(
-                &self.settings,
-                block as usize,
-                padded(layout.size(), layout.align()),
-            );
+            return slow_path::free_large(&self.settings, block as usize, padded_size(layout));
         };
         // SAFETY: a class, and the caller gives the block up.
         if !unsafe { push(class, block as usize) } {
@@ -156,12 +159,7 @@ unsafe impl GlobalAlloc for Neap {
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         let Some(class) = class_of_layout(layout.size(), layout.align()) else {
-            return slow_path::alloc_large(
-                &self.settings,
-                padded(layout.size(), layout.align()),
-                layout.align(),
-                true,
-            );
+            return self.alloc_large(layout, true);
         };
         // SAFETY: a class; a miss goes to the slow path.
         let block = unsafe { pop(class) };
@@ -208,6 +206,6 @@ unsafe impl GlobalAlloc for Neap {
 pub const fn good_size(layout: Layout) -> usize {
     match class_of_layout(layout.size(), layout.align()) {
         Some(class) => block_size(class),
-        None => padded(layout.size(), layout.align()).next_multiple_of(4096),
+        None => padded_size(layout).next_multiple_of(4096),
     }
 }

@@ -131,11 +131,8 @@ pub(crate) fn end_epoch() {
 /// Returns the pages of slices of a group, neighbours in one call; those that
 /// the system took.
 fn release_slices(segment: &'static Segment, group: usize, slices: u64) -> u64 {
-    let mut rest = slices;
     let mut returned = 0u64;
-    while rest != 0 {
-        let first = rest.trailing_zeros() as usize;
-        let count = (rest >> first).trailing_ones() as usize;
+    for (first, count) in stretches(slices) {
         let run = Run { segment, first: group * 64 + first, slices: count };
         // SAFETY: free slices that nobody can take meanwhile.
         if unsafe { os::release(run.start() as *mut u8, count * SLICE) } {
@@ -143,7 +140,6 @@ fn release_slices(segment: &'static Segment, group: usize, slices: u64) -> u64 {
             live::release(segment, run.first, count);
             returned |= mask(count) << first;
         }
-        rest &= !(mask(count) << first);
     }
     returned
 }
@@ -227,6 +223,17 @@ fn aligned(align: usize) -> u64 {
 /// The lowest `count` bits.
 pub(crate) fn mask(count: usize) -> u64 {
     if count >= 64 { u64::MAX } else { (1 << count) - 1 }
+}
+
+/// The stretches of set bits, the lowest first: where each begins, and its length.
+pub(crate) fn stretches(bits: u64) -> impl Iterator<Item = (usize, usize)> {
+    let mut rest = bits;
+    core::iter::from_fn(move || {
+        let first = (rest != 0).then_some(rest.trailing_zeros() as usize)?;
+        let count = (rest >> first).trailing_ones() as usize;
+        rest &= !(mask(count) << first);
+        Some((first, count))
+    })
 }
 
 /// The highest `most` of the set bits.

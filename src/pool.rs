@@ -222,7 +222,7 @@ impl<T: Send + 'static, F> Pool<T, F> {
         let shards = match self.shards.compare_exchange(ptr::null_mut(), made, AcqRel, Acquire) {
             Ok(_) => made,
             Err(other) => {
-                // SAFETY: from `into_raw` just now, and nobody else saw it.
+                // SAFETY: from `into_raw` just now, so this count is ours.
                 drop(unsafe { Arc::from_raw(made) });
                 other
             }

@@ -85,12 +85,8 @@ fn kind_of(size: usize) -> Kind {
 
 /// Neighbours in one go: each call of `memset` costs as much as 2 KiB of zeros.
 fn clear(run: Run, resident: u64) {
-    let mut rest = resident & page_heap::mask(run.slices);
-    while rest != 0 {
-        let first = rest.trailing_zeros() as usize;
-        let count = (rest >> first).trailing_ones() as usize;
+    for (first, count) in page_heap::stretches(resident & page_heap::mask(run.slices)) {
         // SAFETY: the run is ours, and nobody else has its address yet.
         unsafe { ptr::write_bytes((run.start() + first * SLICE) as *mut u8, 0, count * SLICE) };
-        rest &= !(page_heap::mask(count) << first);
     }
 }

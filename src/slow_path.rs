@@ -211,7 +211,5 @@ fn start_with(settings: &Settings) {
     if before < wanted {
         settings::read(settings);
     }
-    if before == 0 {
-        fork::register();
-    }
+    fork::register();
 }

@@ -23,6 +23,24 @@ fn work(random: &mut Random, kept: &mut Vec<Vec<u8>>) {
     }
 }
 
+/// Makes a child that does `work` and ends with its result, or by an alarm after
+/// so many seconds if it hangs; 0 for none. How it ended.
+fn forked(seconds: u32, work: impl FnOnce() -> i32) -> i32 {
+    // SAFETY: the child only allocates, ticks, uses pools and starts threads,
+    // which the C library and Neap allow, and leaves without exit handlers.
+    unsafe {
+        let pid = libc::fork();
+        assert!(pid >= 0);
+        if pid == 0 {
+            libc::alarm(seconds);
+            libc::_exit(work());
+        }
+        let mut status = 0;
+        assert_eq!(libc::waitpid(pid, &mut status, 0), pid);
+        status
+    }
+}
+
 /// What the child does; its exit code.
 fn child() -> i32 {
     let mut kept = Vec::new();
@@ -53,23 +71,11 @@ fn a_child_of_busy_threads_allocates() {
         })
         .collect();
     for round in 0..60 {
-        // SAFETY: the child only allocates and starts threads, which the C
-        // library and Neap allow, and leaves without running exit handlers.
-        unsafe {
-            let pid = libc::fork();
-            assert!(pid >= 0);
-            if pid == 0 {
-                // A child that hangs is ended by this.
-                libc::alarm(30);
-                libc::_exit(child());
-            }
-            let mut status = 0;
-            assert_eq!(libc::waitpid(pid, &mut status, 0), pid);
-            assert!(
-                libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0,
-                "round {round}: status {status:#x}"
-            );
-        }
+        let status = forked(30, child);
+        assert!(
+            libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0,
+            "round {round}: status {status:#x}"
+        );
     }
     stop.store(true, Relaxed);
     threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
@@ -90,20 +96,12 @@ fn a_child_of_threads_that_use_a_pool_ticks() {
         })
         .collect();
     for round in 0..60 {
-        // SAFETY: as above.
-        unsafe {
-            let pid = libc::fork();
-            assert!(pid >= 0);
-            if pid == 0 {
-                libc::alarm(10);
-                neap::tick();
-                neap::tick();
-                libc::_exit(0);
-            }
-            let mut status = 0;
-            assert_eq!(libc::waitpid(pid, &mut status, 0), pid);
-            assert_eq!(status, 0, "round {round}");
-        }
+        let status = forked(10, || {
+            neap::tick();
+            neap::tick();
+            0
+        });
+        assert_eq!(status, 0, "round {round}");
         std::thread::sleep(Duration::from_millis(1));
     }
     stop.store(true, Relaxed);
@@ -125,35 +123,19 @@ fn fork_at_first_use(delay: u32) -> i32 {
     });
     while STAGE.load(SeqCst) == 0 {}
     STAGE.store(2, SeqCst);
-    // SAFETY: as above.
-    unsafe {
-        let pid = libc::fork();
-        if pid == 0 {
-            libc::alarm(10);
-            FIRST.put(vec![2]);
-            OTHER.put(vec![3]);
-            libc::_exit(0);
-        }
-        let mut status = 0;
-        libc::waitpid(pid, &mut status, 0);
-        other.join().expect("no panic");
-        status
-    }
+    let status = forked(10, || {
+        FIRST.put(vec![2]);
+        OTHER.put(vec![3]);
+        0
+    });
+    other.join().expect("no panic");
+    status
 }
 
 #[test]
 fn a_child_made_at_a_pools_first_use_has_pools() {
     for round in 0..100 {
-        // SAFETY: as above; the child starts one thread and leaves.
-        unsafe {
-            let pid = libc::fork();
-            assert!(pid >= 0);
-            if pid == 0 {
-                libc::_exit((fork_at_first_use(round % 50) != 0) as i32);
-            }
-            let mut status = 0;
-            assert_eq!(libc::waitpid(pid, &mut status, 0), pid);
-            assert_eq!(status, 0, "round {round}");
-        }
+        let status = forked(0, || (fork_at_first_use(round % 50) != 0) as i32);
+        assert_eq!(status, 0, "round {round}");
     }
 }

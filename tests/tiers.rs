@@ -14,6 +14,8 @@ static HEAP: Neap = Neap::new().tick_interval(Duration::from_secs(3600));
 /// A class that nothing else here uses.
 const SIZE: usize = 3000;
 const BLOCK: usize = 3072;
+/// Bytes of a span of it.
+const SPAN: usize = 256 << 10;
 
 fn class() -> ClassStats {
     *neap::stats().classes.iter().find(|class| class.block_size == BLOCK).expect("the class")
@@ -35,6 +37,20 @@ fn alloc() -> *mut u8 {
 fn free(block: *mut u8) {
     // SAFETY: from `alloc`.
     unsafe { HEAP.dealloc(block, layout()) };
+}
+
+/// Frees all blocks but the lowest of each span.
+fn keep_one_of_each_span(blocks: &mut Vec<*mut u8>) {
+    blocks.sort();
+    let mut last = 0;
+    blocks.retain(|&block| {
+        let span = block as usize / SPAN;
+        let first = span != std::mem::replace(&mut last, span);
+        if !first {
+            free(block);
+        }
+        first
+    });
 }
 
 #[test]
@@ -159,7 +175,6 @@ fn a_mapping_larger_than_its_block_is_cut_after_an_epoch() {
 #[test]
 fn a_full_spans_epoch_ends_too() {
     child_succeeds("a_full_spans_epoch_ends_too", &[], || {
-        const SPAN: usize = 256 << 10;
         let mut blocks: Vec<_> = (0..1000).map(|_| alloc()).collect();
         blocks.sort();
         // No block of it is free, so no tick has anything to return.
@@ -211,19 +226,10 @@ fn runs_that_no_demand_came_near_go_although_each_was_used() {
 fn growth_takes_the_pages_of_a_class_out_of_demand() {
     child_succeeds("growth_takes_the_pages_of_a_class_out_of_demand", &[], || {
         let mut blocks: Vec<_> = (0..2700).map(|_| alloc()).collect();
-        blocks.sort();
         neap::tick();
         neap::tick();
-        // One in each span stays, so that no span is empty.
-        let mut last = 0;
-        blocks.retain(|&block| {
-            let first = block as usize >> 18 != last;
-            last = block as usize >> 18;
-            if !first {
-                free(block);
-            }
-            first
-        });
+        // So that no span is empty.
+        keep_one_of_each_span(&mut blocks);
         let before = neap::stats();
         // Until one tick is over, and the next has begun.
         let mut others: Vec<Box<[u8; 500]>> = Vec::with_capacity(1 << 20);
@@ -240,16 +246,7 @@ fn what_comes_home_unused_is_no_growth() {
     child_succeeds("what_comes_home_unused_is_no_growth", &[], || {
         // Spans of which one page is resident, each with one block.
         let mut blocks: Vec<_> = (0..85 * 160).map(|_| alloc()).collect();
-        blocks.sort();
-        let mut last = 0;
-        blocks.retain(|&block| {
-            let first = block as usize >> 18 != last;
-            last = block as usize >> 18;
-            if !first {
-                free(block);
-            }
-            first
-        });
+        keep_one_of_each_span(&mut blocks);
         for _ in 0..5 {
             neap::tick();
         }

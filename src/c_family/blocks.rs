@@ -221,21 +221,20 @@ fn free_elsewhere(heap: &'static Neap, block: usize) {
 
 /// Ends a block's life; the end of the process if it had none.
 fn take(block: usize, by: Use) -> Live {
-    let live = look(block, by);
-    if live != Live::Huge
-        && let Some(mark) = live::find(block)
-        // Another thread may be here with the same block.
-        && mark.swap(0, Relaxed) == 0
-    {
-        refuse(block, by);
-    }
-    live
+    // Another thread may be here with the same block: one of the two finds 0.
+    marked(block, live::find(block).map(|mark| mark.swap(0, Relaxed)), by)
 }
 
 /// What a block in the program's hands is; the end of the process if it is none.
 #[inline]
 pub(super) fn look(block: usize, by: Use) -> Live {
-    match live::find(block).map(|mark| mark.load(Relaxed)) {
+    marked(block, live::find(block).map(|mark| mark.load(Relaxed)), by)
+}
+
+/// The same, of a block with that mark, or where none can be.
+#[inline]
+fn marked(block: usize, mark: Option<u8>, by: Use) -> Live {
+    match mark {
         Some(LARGE) => Live::Run,
         Some(mark) if mark != 0 => Live::Pooled(mark as usize - 1),
         // Mappings lie apart from the segments and have a table of their own.

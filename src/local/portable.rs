@@ -37,20 +37,10 @@ pub(crate) fn local() -> &'static Local {
     local
 }
 
-/// Pops a block; 0 if the magazine is empty or closed.
+/// Pops a block, and gives the slot's address; 0 if the magazine is empty or closed.
 ///
 /// # Safety
 /// `class` is below `CLASSES`. On 0 the caller goes to the slow path.
-#[inline]
-pub(crate) unsafe fn pop(class: usize) -> usize {
-    // SAFETY: the same contract.
-    unsafe { pop_slot(class) }.0
-}
-
-/// The same; also gives the slot's address.
-///
-/// # Safety
-/// As [`pop`].
 #[inline]
 pub(crate) unsafe fn pop_slot(class: usize) -> (usize, *const usize) {
     // Acquire pairs with the release in the ticker's swap.
@@ -58,21 +48,6 @@ pub(crate) unsafe fn pop_slot(class: usize) -> (usize, *const usize) {
     // SAFETY: every `top` points one above a readable slot.
     let block = unsafe { (*((top - SLOT) as *const AtomicUsize)).load(Relaxed) };
     (block, (top - SLOT) as *const usize)
-}
-
-/// Pushes a block; false if the magazine is full or closed.
-///
-/// # Safety
-/// `class` is below `CLASSES` and the block the caller's to give away.
-#[inline]
-pub(crate) unsafe fn push(class: usize, block: usize) -> bool {
-    // SAFETY: the same contract.
-    match unsafe { open_slot(class) } {
-        // SAFETY: the slot is this moment's.
-        Some(slot) => unsafe { push_at(slot, class, block) },
-        None => return false,
-    }
-    true
 }
 
 /// The first half of a push: the slot it would write; none if the magazine is

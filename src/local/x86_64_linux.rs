@@ -57,7 +57,7 @@ pub(crate) fn local() -> &'static Local {
     unsafe { &*(thread.wrapping_add(offset()) as *const Local) }
 }
 
-/// Pops a block; 0 if the magazine is empty or closed.
+/// Pops a block, and gives the slot's address; 0 if the magazine is empty or closed.
 ///
 /// One instruction commits, before the slot is looked up: if the magazine is
 /// closed between the two, the look-up meets a fence, and the slow path finds
@@ -67,16 +67,6 @@ pub(crate) fn local() -> &'static Local {
 /// # Safety
 /// `class` is below `CLASSES`. On 0 the caller goes to the slow path, which
 /// puts `top` right.
-#[inline(always)]
-pub(crate) unsafe fn pop(class: usize) -> usize {
-    // SAFETY: the same contract.
-    unsafe { pop_slot(class) }.0
-}
-
-/// The same; also gives the slot's address.
-///
-/// # Safety
-/// As [`pop`].
 #[inline(always)]
 pub(crate) unsafe fn pop_slot(class: usize) -> (usize, *const usize) {
     let (block, top): (usize, *const usize);
@@ -94,21 +84,6 @@ pub(crate) unsafe fn pop_slot(class: usize) -> (usize, *const usize) {
         );
     }
     (block, top)
-}
-
-/// Pushes a block; false if the magazine is full or closed.
-///
-/// # Safety
-/// `class` is below `CLASSES` and the block the caller's to give away.
-#[inline(always)]
-pub(crate) unsafe fn push(class: usize, block: usize) -> bool {
-    // SAFETY: the same contract.
-    match unsafe { open_slot(class) } {
-        // SAFETY: the slot is this moment's.
-        Some(slot) => unsafe { push_at(slot, class, block) },
-        None => return false,
-    }
-    true
 }
 
 /// The first half of a push: the slot it would write; none if the magazine is

@@ -5,7 +5,7 @@ use libc::{c_int, c_void, free, malloc};
 use std::ffi::CString;
 use std::hint::black_box;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::thread;
 
 const fn well(name: &'static str, run: fn()) -> Case {
@@ -147,12 +147,16 @@ fn fork_busy() {
 }
 
 fn waited(child: libc::pid_t) {
+    let status = ended(child);
+    assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "status {status:#x}");
+}
+
+/// How a child ended.
+fn ended(child: libc::pid_t) -> c_int {
     let mut status = 0;
     // SAFETY: the pointer is to a live word.
-    unsafe {
-        assert_eq!(libc::waitpid(child, &mut status, 0), child);
-        assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "status {status:#x}");
-    }
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    status
 }
 
 /// In many processes, since each ends when one of its threads is told.
@@ -169,8 +173,7 @@ fn same_instant() {
                 freed_twice(round % 2 == 0);
                 libc::_exit(0);
             }
-            let mut status = 0;
-            assert_eq!(libc::waitpid(child, &mut status, 0), child);
+            let status = ended(child);
             let told = libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGABRT;
             assert!(told, "round {round}: both threads passed");
         }
@@ -179,7 +182,7 @@ fn same_instant() {
 
 /// By two threads, with pools of their own or without.
 fn freed_twice(pools: bool) {
-    let ready = std::sync::atomic::AtomicUsize::new(0);
+    let ready = AtomicUsize::new(0);
     // SAFETY: no contract.
     let block = unsafe { malloc(24) } as usize;
     thread::scope(|scope| {
@@ -188,10 +191,10 @@ fn freed_twice(pools: bool) {
                 if pools {
                     work(100, 24);
                 }
-                ready.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-                while ready.load(std::sync::atomic::Ordering::SeqCst) < 2 {}
+                ready.fetch_add(1, SeqCst);
+                while ready.load(SeqCst) < 2 {}
                 // SAFETY: not at all.
-                unsafe { free(block as *mut libc::c_void) };
+                unsafe { free(block as *mut c_void) };
             });
         }
     });
