@@ -150,6 +150,15 @@ pub(crate) fn may_release(segment: &Segment, group: usize) -> bool {
     word(RESIDENT) != 0 || (word(BOOKS) != 0 && word(FRESH) == u64::MAX)
 }
 
+/// The first slice from `slice` on whose group of 64 may have a span or run.
+/// The others' books are not to be looked at: a tick would make each of their
+/// pages present, 17 MiB to a segment.
+pub(crate) fn next_in_use(segment: &Segment, slice: usize) -> Option<usize> {
+    let books = segment.bits(BOOKS).get(slice / 64..)?;
+    let ahead = books.iter().position(|word| word.load(Relaxed) != 0)?;
+    Some(if ahead == 0 { slice } else { (slice / 64 + ahead) * 64 })
+}
+
 /// Free slices that hold pages.
 pub(crate) fn resident_slices() -> usize {
     HEAP.lock().resident

@@ -96,9 +96,9 @@ impl Stats {
     fn add_segments(&mut self) {
         for segment in Segment::all() {
             self.mapped += segment.slices * SLICE;
-            let mut slice = 0;
-            while slice < segment.slices {
-                slice += self.add_slice(segment, slice);
+            let mut from = 0;
+            while let Some(slice) = page_heap::next_in_use(segment, from) {
+                from = slice + self.add_slice(segment, slice);
             }
         }
     }

@@ -28,9 +28,6 @@ use core::ptr;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 
-/// Slices looked at in one step.
-const STEP: usize = 64;
-
 /// Growth that ends an epoch: a 64th of what is resident while much of what
 /// comes is matched by what goes, twice or four times as much while it is not.
 const SHARE: usize = 64;
@@ -272,10 +269,12 @@ impl Tide {
         };
     }
 
-    /// Ends the epoch for the spans of up to `STEP` slices.
+    /// Ends the epoch for the spans of the next group of 64 slices in use.
     fn sweep(&mut self, segment: &'static Segment, from: usize) -> Phase {
-        let end = (from + STEP).min(segment.slices);
-        let mut slice = from;
+        let Some(mut slice) = page_heap::next_in_use(segment, from) else {
+            return Phase::Spans(segment.next(), 0);
+        };
+        let end = (slice / 64 + 1) * 64;
         while slice < end {
             let span = segment.span(slice);
             slice += match span.kind() {
@@ -289,11 +288,7 @@ impl Tide {
                 Kind::Free | Kind::Inside => 1,
             };
         }
-        if slice < segment.slices {
-            Phase::Spans(Some(segment), slice)
-        } else {
-            Phase::Spans(segment.next(), 0)
-        }
+        Phase::Spans(Some(segment), slice)
     }
 
     fn end_epoch(&mut self, class: usize, span: &'static Span) {

@@ -192,6 +192,29 @@ fn a_full_spans_epoch_ends_too() {
     });
 }
 
+/// Page faults of this thread so far.
+fn faults() -> i64 {
+    // SAFETY: the system fills it in.
+    unsafe {
+        let mut usage = std::mem::zeroed::<libc::rusage>();
+        libc::getrusage(libc::RUSAGE_THREAD, &mut usage);
+        usage.ru_minflt
+    }
+}
+
+#[test]
+fn a_tick_does_not_touch_what_was_never_used() {
+    child_succeeds("a_tick_does_not_touch_what_was_never_used", &[], || {
+        free(alloc());
+        let before = faults();
+        neap::tick();
+        let (ticked, _) = (faults(), neap::stats());
+        let looked = faults();
+        assert!(ticked - before < 100, "{} page faults in the first tick", ticked - before);
+        assert!(looked - ticked < 100, "{} page faults in a look at the figures", looked - ticked);
+    });
+}
+
 #[test]
 fn runs_that_no_demand_came_near_go_although_each_was_used() {
     child_succeeds("runs_that_no_demand_came_near_go_although_each_was_used", &[], || {
