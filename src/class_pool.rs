@@ -15,6 +15,11 @@ use crate::victims::Victims;
 /// next takes twice as many. Few, so that what is not needed stays and goes.
 const FIRST_RESCUE: u16 = 4;
 
+/// Blocks that a refill after a spill, or a spill after a refill, moves at most;
+/// each further one of its kind moves twice as many. A pool that breathes within
+/// its magazine's capacity comes to rest where it meets neither end.
+const FIRST_STEP: u16 = 64;
+
 /// Frees that a thread without a magazine for the class passes on.
 const FOREIGN_FREES: u8 = 4;
 
@@ -24,6 +29,9 @@ pub(crate) struct ClassPool {
     victims: Victims,
     span: Option<&'static Span>,
     rescue: u16,
+    /// Blocks that the next refill or spill moves at most.
+    refill_step: u16,
+    spill_step: u16,
     /// Slow paths in this epoch, until the magazine grows.
     pub(crate) pressure: u8,
 }
@@ -40,7 +48,15 @@ impl ClassPool {
     }
 
     pub(crate) const fn new() -> Self {
-        Self { magazine: None, victims: Victims::new(), span: None, rescue: FIRST_RESCUE, pressure: 0 }
+        Self {
+            magazine: None,
+            victims: Victims::new(),
+            span: None,
+            rescue: FIRST_RESCUE,
+            refill_step: FIRST_STEP,
+            spill_step: FIRST_STEP,
+            pressure: 0,
+        }
     }
 
     pub(crate) fn capacity(&self) -> usize {
@@ -153,9 +169,12 @@ impl ClassPool {
     /// Fills most of the empty magazine from spans and pops one; 0 without memory.
     pub(crate) fn refill(&mut self, class: usize, top: &AtomicUsize) -> usize {
         let geometry = &GEOMETRY[class];
+        let most = self.refill_step as usize;
+        self.refill_step = self.refill_step.saturating_mul(2);
+        self.spill_step = FIRST_STEP;
         let mut single = [0];
         let out = match &mut self.magazine {
-            Some(magazine) => magazine.empty_slots(most_of(magazine.capacity())),
+            Some(magazine) => magazine.empty_slots(most_of(magazine.capacity()).min(most)),
             None => &mut single,
         };
         let mut count = 0;
@@ -180,7 +199,9 @@ impl ClassPool {
     /// Gives the older ones of a full magazine back to their spans.
     pub(crate) fn spill(&mut self, class: usize, top: &AtomicUsize) {
         let count = self.count(top.load(Relaxed));
-        let most = most_of(count);
+        let most = most_of(count).min(self.spill_step as usize);
+        self.spill_step = self.spill_step.saturating_mul(2);
+        self.refill_step = FIRST_STEP;
         self.give_lowest(class, most, true);
         let Some(magazine) = &self.magazine else { return };
         magazine.drop_lowest(most, count);
