@@ -264,8 +264,10 @@ impl Span {
         let count = taken.count_ones() as usize;
         if taken == u64::MAX {
             // A whole word: no bit to search for, one long store loop.
-            for (index, slot) in out[..64].iter_mut().enumerate() {
-                *slot = base + (63 - index) * size;
+            let mut above = base + 64 * size;
+            for slot in &mut out[..64] {
+                above -= size;
+                *slot = above;
             }
         } else {
             for slot in out[..count].iter_mut().rev() {
