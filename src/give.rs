@@ -5,8 +5,8 @@ use crate::central;
 use crate::misuse::die;
 use crate::run;
 use crate::segment::Segment;
-use crate::size_class::{GEOMETRY, Geometry, SLICE, SPAN_CLASSES, block_size};
-use crate::span::{Kind, Span};
+use crate::size_class::{GEOMETRY, Geometry, PAGE, SLICE, SPAN_CLASSES, block_size};
+use crate::span::{Kind, Span, bits_between};
 use core::mem::MaybeUninit;
 use core::{ptr, slice};
 
@@ -20,6 +20,8 @@ struct Neighbours {
     span: &'static Span,
     word: usize,
     bits: u64,
+    /// The span's pages that they lie on.
+    pages: u64,
 }
 
 /// Gives blocks of one class back; `by_program` unless a tick does so with
@@ -37,14 +39,20 @@ pub(crate) fn give(class: usize, blocks: &[usize], by_program: bool) {
     let mut finder = Finder::new(class);
     for batch in blocks.chunks(BATCH) {
         let mut found = [const { MaybeUninit::<Neighbours>::uninit() }; BATCH];
-        let mut count = 0;
+        let mut count = 0usize;
         let mut rest = batch;
-        while let Some((first, others)) = rest.split_first() {
-            let (span, index) = finder.find(*first);
-            let (bits, more) = finder.neighbours(index, others);
-            found[count].write(Neighbours { span, word: index / 64, bits });
-            count += 1;
+        while let Some((&block, others)) = rest.split_first() {
+            let (next, more) = finder.neighbours(block, others);
             rest = &others[more..];
+            if let Some(last) = count.checked_sub(1) {
+                // SAFETY: so many were written.
+                let last = unsafe { found[last].assume_init_mut() };
+                if last.merge(&next) {
+                    continue;
+                }
+            }
+            found[count].write(next);
+            count += 1;
         }
         // SAFETY: so many were written, at most one for each block.
         let found = unsafe { slice::from_raw_parts(found.as_ptr().cast::<Neighbours>(), count) };
@@ -55,11 +63,25 @@ pub(crate) fn give(class: usize, blocks: &[usize], by_program: bool) {
 /// Gives what was found, a word in one operation.
 fn set_bits(class: usize, found: &[Neighbours], by_program: bool) {
     let (geometry, alone) = (&GEOMETRY[class], alone());
-    for (index, &Neighbours { span, word, bits }) in found.iter().enumerate() {
-        span.give(geometry, word, bits, by_program, alone);
+    for (index, &Neighbours { span, word, bits, pages }) in found.iter().enumerate() {
+        span.give(geometry, word, bits, if by_program { pages } else { 0 }, alone);
         if found.get(index + 1).is_none_or(|next| !ptr::eq(next.span, span)) {
             central::after_give(class, span);
         }
+    }
+}
+
+impl Neighbours {
+    /// Takes others in that lie in the same word. The same block twice is a
+    /// double free, which two operations on the word will show.
+    #[inline(always)]
+    fn merge(&mut self, others: &Self) -> bool {
+        let one = self.word == others.word && ptr::eq(self.span, others.span) && self.bits & others.bits == 0;
+        if one {
+            self.bits |= others.bits;
+            self.pages |= others.pages;
+        }
+        one
     }
 }
 
@@ -77,49 +99,45 @@ impl Finder {
         Self { class, geometry: GEOMETRY[class], segment: None, span: None, base: 0 }
     }
 
-    /// The span of a block and its number there; the end of the process if
-    /// there is none.
+    /// Block `block` and those of `others` that follow it in a row, up or down,
+    /// within its word; and how many these are. The end of the process if it is
+    /// no block of the class.
     #[inline(always)]
-    fn find(&mut self, block: usize) -> (&'static Span, usize) {
-        let mut offset = block.wrapping_sub(self.base);
-        let span = match self.span {
-            Some(span) if offset < self.geometry.slices as usize * SLICE => span,
-            _ => {
-                let span = self.locate(block);
-                offset = block - self.base;
-                span
-            }
-        };
+    fn neighbours(&mut self, block: usize, others: &[usize]) -> (Neighbours, usize) {
+        let Geometry { size, blocks, .. } = self.geometry;
+        let (size, blocks) = (size as usize, blocks as usize);
+        let (span, offset) = self.find(block);
         let index = self.geometry.block_at(offset);
-        if index * self.geometry.size as usize != offset || index >= self.geometry.blocks as usize {
+        if index * size != offset || index >= blocks {
             die("free of an address inside a block", block);
         }
-        (span, index)
+        let (word, bit) = (index / 64, index % 64);
+        let next = others.first().map_or(0, |next| next.wrapping_sub(block));
+        let (bits, lowest, highest, more) = if next == size {
+            let room = (blocks - word * 64).min(64) - 1 - bit;
+            let up = follow(block, size, &others[..others.len().min(room)]);
+            (u64::MAX >> (63 - up) << bit, offset, offset + up * size, up)
+        } else if next == size.wrapping_neg() {
+            let down = follow(block, next, &others[..others.len().min(bit)]);
+            (u64::MAX >> (63 - down) << (bit - down), offset - down * size, offset, down)
+        } else {
+            (1 << bit, offset, offset, 0)
+        };
+        let pages = bits_between(lowest / PAGE, (highest + size - 1) / PAGE);
+        (Neighbours { span, word, bits, pages }, more)
     }
 
-    /// The bits of block `index` and of those blocks after it that share its
-    /// word, and how many these are. The same block twice is a double free,
-    /// which two operations on the word will show.
+    /// The span of a block's address, and the offset there.
     #[inline(always)]
-    fn neighbours(&self, index: usize, others: &[usize]) -> (u64, usize) {
-        let Geometry { size, blocks, .. } = self.geometry;
-        let (size, word) = (size as usize, index / 64);
-        let start = self.base + word * 64 * size;
-        let room = (blocks as usize - word * 64).min(64);
-        let (mut bits, mut count) = in_a_row(index % 64, room, start, size, others);
-        for block in &others[count..] {
-            let offset = block.wrapping_sub(start);
-            if offset >= room * size {
-                break;
+    fn find(&mut self, block: usize) -> (&'static Span, usize) {
+        let offset = block.wrapping_sub(self.base);
+        match self.span {
+            Some(span) if offset < self.geometry.slices as usize * SLICE => (span, offset),
+            _ => {
+                let span = self.locate(block);
+                (span, block - self.base)
             }
-            let index = self.geometry.block_at(offset);
-            if index * size != offset || bits >> index & 1 == 1 {
-                break;
-            }
-            bits |= 1 << index;
-            count += 1;
         }
-        (bits, count)
     }
 
     /// The span of the block's address.
@@ -143,26 +161,9 @@ impl Finder {
     }
 }
 
-/// Most blocks are freed in the order of their addresses, up or down. Then the
-/// next is known without a division: gives the bits of block `index` of a word
-/// and of those that follow it so, and how many follow.
-#[inline(always)]
-fn in_a_row(index: usize, room: usize, start: usize, size: usize, others: &[usize]) -> (u64, usize) {
-    let block = start + index * size;
-    let next = others.first().copied().unwrap_or(0);
-    if next == block + size {
-        let up = follow(block, size, &others[..others.len().min(room - 1 - index)]);
-        (u64::MAX >> (63 - up) << index, up)
-    } else if next == block - size {
-        let down = follow(block, size.wrapping_neg(), &others[..others.len().min(index)]);
-        (u64::MAX >> (63 - down) << (index - down), down)
-    } else {
-        (1 << index, 0)
-    }
-}
-
-/// How many blocks follow `block` by `step` each. Eight at a time at first,
-/// without a branch for each.
+/// Most blocks are freed in the order of their addresses, up or down, and then
+/// the next is known without a division: how many follow `block` by `step` each.
+/// Eight at a time at first, without a branch for each.
 #[inline(always)]
 fn follow(block: usize, step: usize, others: &[usize]) -> usize {
     let mut expected = block;

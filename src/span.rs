@@ -9,6 +9,8 @@
 
 #[path = "span/pages.rs"]
 mod pages;
+#[path = "span/take.rs"]
+mod take;
 
 use crate::growth;
 use crate::misuse::die;
@@ -27,9 +29,6 @@ const _: () = {
         class += 1;
     }
 };
-
-/// Words that one refill takes from at most; a full magazine needs four.
-const WORDS_AT_ONCE: usize = 16;
 
 /// What a slice is: the first of a span or run, inside one, or none of these.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -184,122 +183,34 @@ impl Span {
         &self.bitmap[..geometry.words as usize]
     }
 
-    /// Takes up to `out.len()` free blocks, from the cursor on, and writes
-    /// their addresses so that the last written is the lowest: a magazine then
-    /// hands out neighbours in order. It may take fewer than there are.
-    ///
-    /// Only for whoever has the span attached.
-    pub(crate) fn take(&self, geometry: &Geometry, out: &mut [usize], alone: bool) -> usize {
-        let words = geometry.words as usize;
-        let cursor = self.cursor.load(Relaxed) as usize;
-        let start = cursor / 64;
-        let mut from = cursor % 64;
-        // Up to where a word ends, so that later refills find whole words.
-        let most = if out.len() >= 64 + from { out.len() - from } else { out.len() };
-        let out = &mut out[..most];
-        let mut found = [(0, 0u64); WORDS_AT_ONCE];
-        let (mut words_found, mut count) = (0, 0);
-        for at in (start..words).chain(0..start) {
-            if count == out.len() || words_found == WORDS_AT_ONCE {
-                break;
-            }
-            let taken = self.take_word(geometry, at, core::mem::take(&mut from), out.len() - count, alone);
-            if taken != 0 {
-                self.cursor.store((at * 64) as u16, Relaxed);
-                self.touch(geometry, at, taken);
-                found[words_found] = (at, taken);
-                words_found += 1;
-                count += taken.count_ones() as usize;
-            }
-        }
-        if count == 0 {
-            // What is below the cursor in its own word was not looked at.
-            self.cursor.store(0, Relaxed);
-        }
-        let mut written = 0;
-        for &(at, taken) in found[..words_found].iter().rev() {
-            written += self.write_blocks(geometry, at, taken, &mut out[written..]);
-        }
-        count
-    }
-
-    /// Up to `most` bits of one word, the lowest from bit `from` on.
-    #[inline]
-    fn take_word(&self, geometry: &Geometry, at: usize, from: usize, most: usize, alone: bool) -> u64 {
-        let word = &self.bitmap[at];
-        let seen = word.load(Relaxed);
-        let wanted = lowest_bits(seen & u64::MAX << from, most);
-        if wanted == 0 {
-            return 0;
-        }
-        if alone {
-            word.store(seen & !wanted, Relaxed);
-            if seen == geometry.full_word(at) {
-                self.full_words.store(self.full_words.load(Relaxed) - 1, Relaxed);
-            }
-            return wanted;
-        }
-        // Acquire pairs with the release of whoever gave the blocks back.
-        let (before, taken) = if wanted == seen {
-            let before = word.swap(0, AcqRel);
-            let taken = lowest_bits(before, most);
-            if taken != before {
-                // More came back meanwhile than fits.
-                word.fetch_or(before & !taken, Release);
-            }
-            (before, taken)
-        } else {
-            let before = word.fetch_and(!wanted, AcqRel);
-            (before, before & wanted)
-        };
-        if before == geometry.full_word(at) {
-            self.full_words.fetch_sub(1, Relaxed);
-        }
-        taken
-    }
-
-    fn write_blocks(&self, geometry: &Geometry, at: usize, mut taken: u64, out: &mut [usize]) -> usize {
-        let size = geometry.size as usize;
-        let base = self.base() + at * 64 * size;
-        let count = taken.count_ones() as usize;
-        if taken == u64::MAX {
-            // A whole word: no bit to search for, one long store loop.
-            let mut above = base + 64 * size;
-            for slot in &mut out[..64] {
-                above -= size;
-                *slot = above;
-            }
-        } else {
-            for slot in out[..count].iter_mut().rev() {
-                *slot = base + taken.trailing_zeros() as usize * size;
-                taken &= taken - 1;
-            }
-        }
-        count
-    }
-
-    /// Notes that the program took or gave these blocks in this epoch.
+    /// Notes that the program took these blocks in this epoch, and that their
+    /// pages will be resident.
     fn touch(&self, geometry: &Geometry, at: usize, blocks: u64) {
         let size = geometry.size as usize;
         let first = (at * 64 + blocks.trailing_zeros() as usize) * size;
         let last = (at * 64 + 64 - blocks.leading_zeros() as usize) * size - 1;
         let pages = bits_between(first / PAGE, last / PAGE);
-        // The loads keep the common case, already noted, free of locked operations.
-        if self.touched.load(Relaxed) & pages != pages {
-            self.touched.fetch_or(pages, Relaxed);
-        }
+        self.note_use(pages);
         if self.released.load(Relaxed) & pages != 0 {
             let new = self.released.fetch_and(!pages, Relaxed) & pages;
             growth::add(new.count_ones() as usize);
         }
     }
 
-    /// Sets the bits of blocks that come back; a bit already set is a double free.
-    #[inline]
-    pub(crate) fn give(&self, geometry: &Geometry, at: usize, blocks: u64, by_program: bool, alone: bool) {
-        if by_program {
-            self.touch(geometry, at, blocks);
+    /// Notes that the program took or gave blocks on these pages in this epoch.
+    #[inline(always)]
+    fn note_use(&self, pages: u64) {
+        // The load keeps the common case, already noted, free of a locked operation.
+        if self.touched.load(Relaxed) & pages != pages {
+            self.touched.fetch_or(pages, Relaxed);
         }
+    }
+
+    /// Sets the bits of blocks that come back, having used these pages; a bit
+    /// already set is a double free. (A page with a block in use is resident.)
+    #[inline]
+    pub(crate) fn give(&self, geometry: &Geometry, at: usize, blocks: u64, pages: u64, alone: bool) {
+        self.note_use(pages);
         let full = geometry.full_word(at);
         if alone {
             let before = self.bitmap[at].load(Relaxed);
@@ -374,20 +285,8 @@ impl Span {
 }
 
 /// The bits `low..=high`.
-fn bits_between(low: usize, high: usize) -> u64 {
+pub(crate) fn bits_between(low: usize, high: usize) -> u64 {
     (u64::MAX << low) & (u64::MAX >> (63 - high))
-}
-
-/// The lowest `most` of the set bits.
-fn lowest_bits(bits: u64, most: usize) -> u64 {
-    if bits.count_ones() as usize <= most {
-        return bits;
-    }
-    let mut rest = bits;
-    for _ in 0..most {
-        rest &= rest - 1;
-    }
-    bits & !rest
 }
 
 impl Links {

@@ -36,7 +36,7 @@ mod os {
 
 use loom::sync::Arc;
 use loom::thread;
-use size_class::{GEOMETRY, class_of};
+use size_class::{GEOMETRY, PAGE, class_of};
 use span::{Span, state};
 use sync::Ordering;
 
@@ -66,7 +66,7 @@ fn take(span: &Span, class: usize, count: usize) -> Vec<usize> {
 }
 
 fn give(span: &Span, class: usize, block: usize) {
-    span.give(&GEOMETRY[class], 0, 1 << block, true, false);
+    span.give(&GEOMETRY[class], 0, 1 << block, 1 << (block * SIZE / PAGE), false);
 }
 
 #[test]

@@ -82,7 +82,7 @@ impl Span {
             let more = held > 0;
             if more {
                 held -= 1;
-                self.give(geometry, at, mask, false, false);
+                self.give(geometry, at, mask, 0, false);
             }
             more
         });
