@@ -264,7 +264,14 @@ impl Span {
 
     /// Free blocks at this moment; a hint.
     pub(crate) fn free_blocks(&self, geometry: &Geometry) -> usize {
-        self.words(geometry).iter().map(|word| word.load(Relaxed).count_ones() as usize).sum()
+        // Most words are all free or all taken; counting bits takes long where the
+        // processor's instruction for it may not be used.
+        let count = |word: &AtomicU64| match word.load(Relaxed) {
+            0 => 0,
+            u64::MAX => 64,
+            bits => bits.count_ones() as usize,
+        };
+        self.words(geometry).iter().map(count).sum()
     }
 
     /// Takes every block, if every one is free, and stops being a span.

@@ -29,6 +29,9 @@ pub(crate) struct Heap {
     /// The thread's storage; none while the heap has no thread.
     pub(crate) local: Option<&'static Local>,
     pub(crate) pools: [ClassPool; CLASSES],
+    /// A bit for each class whose pool may hold anything. The others are not
+    /// looked at when a thread comes or goes: they may be far away.
+    used: u128,
     /// Where the pools' slots lie.
     area: Area,
     /// The area's pages went while the thread slept.
@@ -46,6 +49,7 @@ impl Heap {
         Self {
             local: None,
             pools: [const { ClassPool::new() }; CLASSES],
+            used: 0,
             area: Area::new(),
             withdrawn: false,
             capacity: 0,
@@ -60,9 +64,10 @@ impl Heap {
         self.local = Some(local);
         self.epoch = epoch::current();
         self.capacity = 0;
-        for (class, (pool, top)) in self.pools.iter().zip(&local.tops).enumerate() {
+        for class in classes(self.used) {
+            let pool = &self.pools[class];
             self.capacity += pool.capacity() * block_size(class);
-            top.store(pool.top(0), Relaxed);
+            local.tops[class].store(pool.top(0), Relaxed);
         }
     }
 
@@ -70,8 +75,8 @@ impl Heap {
     pub(crate) fn abandon(&mut self) {
         self.wake(None);
         let Some(local) = self.local.take() else { return };
-        for (class, top) in local.tops.iter().enumerate() {
-            let pool = &mut self.pools[class];
+        for class in classes(self.used) {
+            let (pool, top) = (&mut self.pools[class], &local.tops[class]);
             pool.settle(top, Operation::Push);
             let count = pool.count(top.load(Relaxed));
             pool.give_lowest(class, count, true);
@@ -93,6 +98,7 @@ impl Heap {
     /// without memory.
     pub(crate) fn refill(&mut self, class: usize, zeroed: bool) -> *mut u8 {
         self.refills += 1;
+        self.used |= 1 << class;
         self.wake(Some((class, Operation::Pop)));
         self.age_if_unaged();
         let block = match self.pooled(class) {
@@ -137,6 +143,7 @@ impl Heap {
     /// this thread and its first after a tick, go home instead of being reused.
     pub(crate) fn spill(&mut self, class: usize, block: usize) {
         self.spills += 1;
+        self.used |= 1 << class;
         self.wake(Some((class, Operation::Push)));
         self.age_if_unaged();
         let Some(local) = self.local else { return give(class, &[block], true) };
@@ -213,7 +220,8 @@ impl Heap {
         let idle = self.is_idle();
         self.epoch = epoch::current();
         let mut closed = 0u128;
-        for (class, (pool, top)) in self.pools.iter_mut().zip(&local.tops).enumerate() {
+        for class in classes(self.used) {
+            let (pool, top) = (&mut self.pools[class], &local.tops[class]);
             let just = pool.magazine.as_mut().is_some_and(|magazine| magazine.close(top));
             closed |= (just as u128) << class;
         }
@@ -223,7 +231,8 @@ impl Heap {
         if !all_landed {
             settings::deny_barrier();
         }
-        for (class, (pool, top)) in self.pools.iter_mut().zip(&local.tops).enumerate() {
+        for class in classes(self.used) {
+            let (pool, top) = (&mut self.pools[class], &local.tops[class]);
             pool.drop_victims(class, &mut self.area);
             pool.detach(class);
             let closed = closed >> class & 1 == 1;
@@ -244,7 +253,8 @@ impl Heap {
 
     /// Nothing is pooled, and the owner's next operation comes to its slow path.
     pub(crate) fn is_idle(&self) -> bool {
-        self.withdrawn || self.pools.iter().all(|pool| pool.is_idle(self.local.is_some()))
+        let owned = self.local.is_some();
+        self.withdrawn || classes(self.used).all(|class| self.pools[class].is_idle(owned))
     }
 
     /// Every magazine was closed for a whole epoch and there are no victims:
@@ -275,7 +285,8 @@ impl Heap {
     fn begin_anew(&mut self, from: Option<(usize, Operation)>) {
         self.withdrawn = false;
         let Some(local) = self.local else { return };
-        for (class, (pool, top)) in self.pools.iter_mut().zip(&local.tops).enumerate() {
+        for class in classes(self.used) {
+            let (pool, top) = (&mut self.pools[class], &local.tops[class]);
             let operation = from.filter(|from| from.0 == class).map_or(Operation::Push, |from| from.1);
             if let Some(block) = pool.forget_magazine(top, operation) {
                 give(class, &[block], true);
@@ -287,8 +298,8 @@ impl Heap {
     /// A heap without a thread keeps no magazines beyond a tick.
     fn discard_magazines(&mut self) -> bool {
         let some = !self.is_idle();
-        for pool in &mut self.pools {
-            if let Some(magazine) = pool.magazine.take() {
+        for class in classes(core::mem::take(&mut self.used)) {
+            if let Some(magazine) = self.pools[class].magazine.take() {
                 magazine.discard(&mut self.area);
             }
         }
@@ -296,6 +307,15 @@ impl Heap {
         self.capacity = 0;
         some
     }
+}
+
+/// The classes that have a bit.
+fn classes(mut bits: u128) -> impl Iterator<Item = usize> {
+    core::iter::from_fn(move || {
+        let class = (bits != 0).then_some(bits.trailing_zeros() as usize)?;
+        bits &= bits - 1;
+        Some(class)
+    })
 }
 
 /// Takes a run for a pooled class, aligned as blocks of that size are.
