@@ -32,6 +32,8 @@ pub(crate) struct ClassPool {
     /// Blocks that the next refill or spill moves at most.
     refill_step: u16,
     spill_step: u16,
+    /// Blocks in the magazine while the heap has no thread, and so no `top`.
+    left: u16,
     /// Slow paths in this epoch, until the magazine grows.
     pub(crate) pressure: u8,
 }
@@ -55,6 +57,7 @@ impl ClassPool {
             rescue: FIRST_RESCUE,
             refill_step: FIRST_STEP,
             spill_step: FIRST_STEP,
+            left: 0,
             pressure: 0,
         }
     }
@@ -63,8 +66,32 @@ impl ClassPool {
         self.magazine.as_ref().map_or(0, Magazine::capacity)
     }
 
-    pub(crate) fn top(&self, count: usize) -> usize {
-        self.magazine.as_ref().map_or(magazine::top_of_none(), |magazine| magazine.top(count))
+    /// At a thread's end: its magazine stays, with what is in it.
+    pub(crate) fn leave(&mut self, top: &AtomicUsize) {
+        self.left = self.count(top.load(Relaxed)) as u16;
+        top.store(magazine::top_of_none(), Relaxed);
+    }
+
+    /// At a thread's end: gives what is in the magazine to the spans.
+    pub(crate) fn give_all(&mut self, class: usize, top: &AtomicUsize) {
+        self.give_lowest(class, self.count(top.load(Relaxed)), true);
+        top.store(magazine::top_of_none(), Relaxed);
+    }
+
+    /// The `top` of the next thread.
+    pub(crate) fn take_over(&mut self) -> usize {
+        let left = core::mem::take(&mut self.left) as usize;
+        self.magazine.as_ref().map_or(magazine::top_of_none(), |magazine| magazine.top(left))
+    }
+
+    /// By a tick that finds the heap without a thread.
+    pub(crate) fn discard_left(&mut self, class: usize, area: &mut Area) {
+        let left = core::mem::take(&mut self.left);
+        self.give_lowest(class, left as usize, false);
+        self.detach(class);
+        if let Some(magazine) = self.magazine.take() {
+            magazine.discard(area);
+        }
     }
 
     /// Blocks in the open magazine.
@@ -73,9 +100,10 @@ impl ClassPool {
     }
 
     /// Blocks in the two tiers, as a look from outside sees them.
-    pub(crate) fn pooled(&self, top: &AtomicUsize) -> (usize, usize) {
+    pub(crate) fn pooled(&self, top: Option<&AtomicUsize>) -> (usize, usize) {
         let closed = self.magazine.as_ref().is_some_and(Magazine::is_closed);
-        let local = if closed { 0 } else { self.count(top.load(Relaxed)) };
+        let count = top.map_or(self.left as usize, |top| self.count(top.load(Relaxed)));
+        let local = if closed { 0 } else { count };
         (local.min(self.capacity()), self.victims.count())
     }
 

@@ -209,7 +209,7 @@ extern "C" fn leave(member: *mut c_void) {
     local.set_heap(ptr::null_mut());
     // SAFETY: the value that `join` set; members are never unmapped.
     let Some(member) = (unsafe { member.cast::<Member>().as_ref() }) else { return };
-    member.heap.lock().abandon();
+    member.heap.lock().leave();
     release(member);
     if threads() <= 1 {
         NEARLY_EMPTY.run();

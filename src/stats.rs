@@ -136,9 +136,8 @@ impl Stats {
             let heap = member.heap.lock();
             self.refills += heap.refills;
             self.spills += heap.spills;
-            let Some(local) = heap.local else { continue };
-            for ((class, pool), top) in self.classes.iter_mut().zip(&heap.pools).zip(&local.tops) {
-                let (local, victim) = pool.pooled(top);
+            for (number, (class, pool)) in self.classes.iter_mut().zip(&heap.pools).enumerate() {
+                let (local, victim) = pool.pooled(heap.local.map(|local| &local.tops[number]));
                 class.pooled_local += local;
                 class.pooled_victim += victim;
             }

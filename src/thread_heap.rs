@@ -21,6 +21,8 @@ use core::ptr;
 
 /// Bytes that one class's magazine may hold.
 const MAGAZINE_BYTES: usize = 512 << 10;
+/// Bytes of freed blocks that a thread leaves to the next.
+const LEFT_BYTES: usize = 64 << 10;
 /// Slow paths in one epoch before a magazine grows.
 const GROW_AFTER: u8 = 2;
 
@@ -59,30 +61,45 @@ impl Heap {
         }
     }
 
-    /// Makes the heap the thread's. Magazines left by its last thread serve on.
+    /// Makes the heap the thread's, with what its last thread left.
     pub(crate) fn adopt(&mut self, local: &'static Local) {
         self.local = Some(local);
         self.epoch = epoch::current();
         self.capacity = 0;
         for class in classes(self.used) {
-            let pool = &self.pools[class];
+            let pool = &mut self.pools[class];
             self.capacity += pool.capacity() * block_size(class);
-            local.tops[class].store(pool.top(0), Relaxed);
+            local.tops[class].store(pool.take_over(), Relaxed);
         }
+    }
+
+    /// At the thread's end. Little of what it pools stays, with the spans it
+    /// comes from, for the next thread or until the next tick.
+    pub(crate) fn leave(&mut self) {
+        self.part(LEFT_BYTES);
     }
 
     /// Gives everything back and leaves the thread without a heap.
     pub(crate) fn abandon(&mut self) {
+        self.part(0);
+    }
+
+    /// Takes the heap from its thread. Up to `most` bytes stay in the pools.
+    fn part(&mut self, mut most: usize) {
         self.wake(None);
         let Some(local) = self.local.take() else { return };
         for class in classes(self.used) {
             let (pool, top) = (&mut self.pools[class], &local.tops[class]);
             pool.settle(top, Operation::Push);
-            let count = pool.count(top.load(Relaxed));
-            pool.give_lowest(class, count, true);
-            top.store(magazine::top_of_none(), Relaxed);
+            let bytes = pool.count(top.load(Relaxed)) * block_size(class);
+            if most > 0 && bytes <= most {
+                most -= bytes;
+                pool.leave(top);
+            } else {
+                pool.give_all(class, top);
+                pool.detach(class);
+            }
             pool.drop_victims(class, &mut self.area);
-            pool.detach(class);
         }
     }
 
@@ -299,9 +316,7 @@ impl Heap {
     fn discard_magazines(&mut self) -> bool {
         let some = !self.is_idle();
         for class in classes(core::mem::take(&mut self.used)) {
-            if let Some(magazine) = self.pools[class].magazine.take() {
-                magazine.discard(&mut self.area);
-            }
+            self.pools[class].discard_left(class, &mut self.area);
         }
         self.area.release();
         self.capacity = 0;

@@ -119,6 +119,41 @@ fn a_sleeping_threads_pool_is_aged_too() {
     });
 }
 
+/// Allocates that many blocks in a thread of its own, frees them, and ends it.
+fn in_a_thread(count: usize) {
+    std::thread::spawn(move || {
+        let blocks: Vec<_> = (0..count).map(|_| alloc()).collect();
+        blocks.into_iter().for_each(free);
+    })
+    .join()
+    .expect("no panic");
+}
+
+#[test]
+fn a_thread_leaves_little_to_the_next() {
+    child_succeeds("a_thread_leaves_little_to_the_next", &[], || {
+        in_a_thread(8);
+        assert_eq!((class().pooled_local, class().live), (8, 0));
+        // They serve the next thread, which takes none from a span.
+        let free_blocks = class().free;
+        in_a_thread(8);
+        assert_eq!((class().pooled_local, class().free), (8, free_blocks));
+        // Without a thread they go at the next tick.
+        neap::tick();
+        assert_eq!((class().pooled_local, class().pooled_victim), (0, 0));
+        in_a_thread(8);
+        assert_eq!((class().pooled_local, class().live), (8, 0));
+    });
+}
+
+#[test]
+fn what_is_much_goes_home_with_its_thread() {
+    child_succeeds("what_is_much_goes_home_with_its_thread", &[], || {
+        in_a_thread(100);
+        assert_eq!((class().pooled_local, class().live), (0, 0));
+    });
+}
+
 #[test]
 fn pages_used_in_an_epoch_stay_and_others_go() {
     child_succeeds("pages_used_in_an_epoch_stay_and_others_go", &[], || {
