@@ -211,23 +211,30 @@ impl Span {
     #[inline]
     pub(crate) fn give(&self, geometry: &Geometry, at: usize, blocks: u64, pages: u64, alone: bool) {
         self.note_use(pages);
-        let full = geometry.full_word(at);
-        if alone {
+        let before = if alone {
             let before = self.bitmap[at].load(Relaxed);
             self.bitmap[at].store(before | blocks, Relaxed);
-            self.refuse_twice(geometry, at, before & blocks);
-            if before | blocks == full {
-                self.full_words.store(self.full_words.load(Relaxed) + 1, Relaxed);
-            }
-            return;
-        }
-        // Adding sets the bits, in one instruction that also tells the old
-        // ones, unless one was set already; then the process ends here.
-        // Release hands the blocks' content on; acquire pairs with `mark_full`,
-        // since `central::after_give` loads the state next.
-        let before = self.bitmap[at].fetch_add(blocks, AcqRel);
+            before
+        } else {
+            // Adding sets the bits, in one instruction that also tells the old
+            // ones, unless one was set already; then the process ends here.
+            // Release hands the blocks' content on; acquire pairs with `mark_full`,
+            // since `central::after_give` loads the state next.
+            self.bitmap[at].fetch_add(blocks, AcqRel)
+        };
         self.refuse_twice(geometry, at, before & blocks);
-        if before | blocks == full {
+        let after = before | blocks;
+        // A full word is ones from the lowest bit on; few others are.
+        if after & after.wrapping_add(1) == 0 && after == geometry.full_word(at) {
+            self.add_full_word(alone);
+        }
+    }
+
+    #[inline]
+    fn add_full_word(&self, alone: bool) {
+        if alone {
+            self.full_words.store(self.full_words.load(Relaxed) + 1, Relaxed);
+        } else {
             self.full_words.fetch_add(1, Relaxed);
         }
     }
