@@ -46,6 +46,7 @@ impl ClassPool {
     /// Ends the epoch: the next one starts with small steps again.
     pub(crate) fn calm(&mut self) {
         self.rescue = FIRST_RESCUE;
+        (self.refill_step, self.spill_step) = (FIRST_STEP, FIRST_STEP);
         self.pressure = 0;
     }
 
@@ -87,7 +88,7 @@ impl ClassPool {
     /// By a tick that finds the heap without a thread.
     pub(crate) fn discard_left(&mut self, class: usize, area: &mut Area) {
         let left = core::mem::take(&mut self.left);
-        self.give_lowest(class, left as usize, false);
+        self.give_lowest(class, left as usize, true);
         self.detach(class);
         if let Some(magazine) = self.magazine.take() {
             magazine.discard(area);
@@ -194,7 +195,7 @@ impl ClassPool {
         }
     }
 
-    /// Fills most of the empty magazine from spans and pops one; 0 without memory.
+    /// Fills up to three quarters of the empty magazine from spans and pops one; 0 without memory.
     pub(crate) fn refill(&mut self, class: usize, top: &AtomicUsize) -> usize {
         let geometry = &GEOMETRY[class];
         let most = self.refill_step as usize;

@@ -63,7 +63,16 @@ pub(crate) fn give(class: usize, blocks: &[usize], by_program: bool) {
 /// Gives what was found, a word in one operation.
 fn set_bits(class: usize, found: &[Neighbours], by_program: bool) {
     let (geometry, alone) = (&GEOMETRY[class], alone());
+    let mut last: *const Span = ptr::null();
     for (index, &Neighbours { span, word, bits, pages }) in found.iter().enumerate() {
+        // An earlier one may have been its last block, and a double free then.
+        if !ptr::eq(span, last) && !span.is_class(class) {
+            die(
+                "double free",
+                span.base() + (word * 64 + bits.trailing_zeros() as usize) * geometry.size as usize,
+            );
+        }
+        last = span;
         span.give(geometry, word, bits, if by_program { pages } else { 0 }, alone);
         if found.get(index + 1).is_none_or(|next| !ptr::eq(next.span, span)) {
             central::after_give(class, span);

@@ -102,7 +102,8 @@ impl Magazine {
     }
 
     /// The lowest `count` blocks, which nobody disturbs: the caller is the
-    /// owner, or the ticker that closed the magazine above them.
+    /// owner, or the ticker that closed the magazine above them or found its
+    /// heap without a thread.
     pub(crate) fn blocks(&self, count: usize) -> &[usize] {
         debug_assert!(count <= self.capacity());
         // SAFETY: slots 1 to `capacity` lie in the piece; see above.

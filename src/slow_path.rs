@@ -23,7 +23,10 @@ const SETTLED: u8 = 2;
 #[inline(never)]
 pub(crate) fn refill(settings: &Settings, class: usize, zeroed: bool) -> *mut u8 {
     start(settings);
-    let block = refill_after_pop(class, zeroed);
+    let block = match local().phase() {
+        Phase::Unborn => join_and_pop(class, zeroed),
+        _ => refill_after_pop(class, zeroed),
+    };
     if block.is_null() { refill_again(class, zeroed) } else { block }
 }
 
@@ -31,11 +34,30 @@ fn refill_after_pop(class: usize, zeroed: bool) -> *mut u8 {
     with_heap(|heap| heap.refill(class, zeroed)).unwrap_or_else(|| apart(class, zeroed))
 }
 
-/// Begins anew with a pop: a tick may have closed the magazine since the first,
-/// and its `top` must tell that one is under way only where one is.
+/// A thread's first allocation. Its pop met no magazine, and must not count as
+/// one on a magazine that it takes over: so it joins, and begins anew.
+#[cold]
+fn join_and_pop(class: usize, zeroed: bool) -> *mut u8 {
+    local().reset(class);
+    if registry::current().is_none() {
+        return apart(class, zeroed);
+    }
+    let block = pop_again(class, zeroed);
+    ticker::rouse();
+    block
+}
+
+/// After making room begins anew with a pop, too: a tick may have closed the
+/// magazine since the first.
 #[cold]
 fn refill_again(class: usize, zeroed: bool) -> *mut u8 {
     make_room(block_size(class));
+    pop_again(class, zeroed)
+}
+
+/// A pop outside the fast path: `top` must tell that one is under way only
+/// where one is.
+fn pop_again(class: usize, zeroed: bool) -> *mut u8 {
     // SAFETY: a class; a miss goes to the slow path.
     match unsafe { pop(class) } {
         0 => refill_after_pop(class, zeroed),

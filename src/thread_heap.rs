@@ -92,7 +92,7 @@ impl Heap {
             let (pool, top) = (&mut self.pools[class], &local.tops[class]);
             pool.settle(top, Operation::Push);
             let bytes = pool.count(top.load(Relaxed)) * block_size(class);
-            if most > 0 && bytes <= most {
+            if bytes > 0 && bytes <= most {
                 most -= bytes;
                 pool.leave(top);
             } else {

@@ -56,6 +56,24 @@ fn twice_within_the_pool() {
 }
 
 #[test]
+fn twice_around_another_when_its_span_is_empty_by_then() {
+    dies("twice_around_another_when_its_span_is_empty_by_then", "double free", || {
+        let mut blocks: Vec<_> = (0..400).map(|_| alloc(3072)).collect();
+        blocks.sort();
+        // Of two spans of 256 KiB, one block each.
+        let (first, second) = (blocks[100], blocks[200]);
+        assert_ne!(first as usize >> 18, second as usize >> 18);
+        blocks.retain(|&block| block != first && block != second);
+        blocks.into_iter().for_each(|block| free(block, 3072));
+        for block in [first, second] {
+            // SAFETY: not sound on purpose, together with the next.
+            unsafe { HEAP.dealloc(block, layout(3072)) };
+        }
+        free(first, 3072);
+    });
+}
+
+#[test]
 fn twice_from_two_threads() {
     dies("twice_from_two_threads", "double free", || {
         let block = alloc(64).addr();

@@ -66,7 +66,8 @@ fn take(span: &Span, class: usize, count: usize) -> Vec<usize> {
 }
 
 fn give(span: &Span, class: usize, block: usize) {
-    span.give(&GEOMETRY[class], 0, 1 << block, 1 << (block * SIZE / PAGE), false);
+    let pages = span::bits_between(block * SIZE / PAGE, (block * SIZE + SIZE - 1) / PAGE);
+    span.give(&GEOMETRY[class], 0, 1 << block, pages, false);
 }
 
 #[test]

@@ -13,6 +13,71 @@ use std::sync::mpsc;
 #[global_allocator]
 static HEAP: Neap = Neap::new();
 
+/// Runs `work` in a thread made by the C library, whose first operation is then
+/// an allocation; Rust's threads free first.
+fn c_thread(work: extern "C" fn(*mut c_void) -> *mut c_void) -> libc::pthread_t {
+    let mut thread = 0;
+    // SAFETY: valid arguments.
+    let failed = unsafe { libc::pthread_create(&mut thread, std::ptr::null(), work, std::ptr::null_mut()) };
+    assert_eq!(failed, 0);
+    thread
+}
+
+fn join(thread: libc::pthread_t) {
+    // SAFETY: from `c_thread`, once.
+    assert_eq!(unsafe { libc::pthread_join(thread, std::ptr::null_mut()) }, 0);
+}
+
+/// Takes some blocks, looks that they are its own, and frees them.
+extern "C" fn take_and_give(_: *mut c_void) -> *mut c_void {
+    let layout = Layout::from_size_align(64, 8).expect("valid");
+    let mut blocks = [std::ptr::null_mut::<usize>(); 9];
+    let own = &raw const blocks as usize;
+    for block in &mut blocks {
+        // SAFETY: the size is not zero, and the block is as large.
+        unsafe {
+            *block = HEAP.alloc(layout).cast();
+            assert!(*block as usize > 4096, "{block:?} is no block");
+            block.write(own);
+        }
+    }
+    for (index, &block) in blocks.iter().enumerate() {
+        assert!(!blocks[..index].contains(&block), "handed out twice");
+        // SAFETY: from `alloc`, once.
+        unsafe {
+            assert_eq!(block.read(), own, "written to by another");
+            HEAP.dealloc(block.cast(), layout);
+        }
+    }
+    std::ptr::null_mut()
+}
+
+#[test]
+fn threads_that_allocate_first_lose_nothing_of_what_was_left_to_them() {
+    child_succeeds("threads_that_allocate_first_lose_nothing_of_what_was_left_to_them", &[], || {
+        join(c_thread(take_and_give));
+        let live = neap::stats().live;
+        (0..2000).for_each(|_| join(c_thread(take_and_give)));
+        neap::purge();
+        assert!(neap::stats().live < live + 16 * 1024, "{}", neap::stats());
+    });
+}
+
+#[test]
+fn a_tick_between_joining_and_the_first_refill() {
+    child_succeeds("a_tick_between_joining_and_the_first_refill", &[], || {
+        std::thread::spawn(|| {
+            loop {
+                neap::tick();
+            }
+        });
+        for _ in 0..20_000 {
+            let threads = [c_thread(take_and_give), c_thread(take_and_give)];
+            threads.into_iter().for_each(join);
+        }
+    });
+}
+
 #[test]
 fn twenty_thousand_threads_leave_nothing() {
     child_succeeds("twenty_thousand_threads_leave_nothing", &[], || {
