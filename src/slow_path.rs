@@ -22,29 +22,36 @@ const SETTLED: u8 = 2;
 #[cold]
 #[inline(never)]
 pub(crate) fn refill(settings: &Settings, class: usize, zeroed: bool) -> *mut u8 {
+    let unborn = local().phase() == Phase::Unborn;
+    if unborn {
+        // The pop met no magazine, and must not count as one on a magazine that
+        // the thread takes over when it joins.
+        local().reset(class);
+    }
     start(settings);
-    let block = match local().phase() {
-        Phase::Unborn => join_and_pop(class, zeroed),
-        _ => refill_after_pop(class, zeroed),
-    };
+    let block = if unborn { join_and_pop(class, zeroed) } else { refill_after_pop(class, zeroed) };
     if block.is_null() { refill_again(class, zeroed) } else { block }
 }
 
 fn refill_after_pop(class: usize, zeroed: bool) -> *mut u8 {
+    debug_assert!(local().phase() != Phase::Unborn);
     with_heap(|heap| heap.refill(class, zeroed)).unwrap_or_else(|| apart(class, zeroed))
 }
 
-/// A thread's first allocation. Its pop met no magazine, and must not count as
-/// one on a magazine that it takes over: so it joins, and begins anew.
+/// A thread's first allocation, with no pop under way: it joins, and begins anew.
 #[cold]
 fn join_and_pop(class: usize, zeroed: bool) -> *mut u8 {
-    local().reset(class);
     if registry::current().is_none() {
         return apart(class, zeroed);
     }
-    let block = pop_again(class, zeroed);
-    ticker::rouse();
-    block
+    // SAFETY: a class; a miss goes to the slow path.
+    let block = unsafe { pop(class) };
+    if block == 0 {
+        return refill_after_pop(class, zeroed);
+    }
+    // Many threads may live on what others left: joining counts as a slow path.
+    with_heap(|heap| heap.refills += 1);
+    cleared(block, class, zeroed)
 }
 
 /// After making room begins anew with a pop, too: a tick may have closed the
@@ -52,7 +59,10 @@ fn join_and_pop(class: usize, zeroed: bool) -> *mut u8 {
 #[cold]
 fn refill_again(class: usize, zeroed: bool) -> *mut u8 {
     make_room(block_size(class));
-    pop_again(class, zeroed)
+    match local().phase() {
+        Phase::Unborn => join_and_pop(class, zeroed),
+        _ => pop_again(class, zeroed),
+    }
 }
 
 /// A pop outside the fast path: `top` must tell that one is under way only
@@ -61,15 +71,18 @@ fn pop_again(class: usize, zeroed: bool) -> *mut u8 {
     // SAFETY: a class; a miss goes to the slow path.
     match unsafe { pop(class) } {
         0 => refill_after_pop(class, zeroed),
-        block => {
-            let block = block as *mut u8;
-            if zeroed {
-                // SAFETY: a block of this class, ours until it is returned.
-                unsafe { block.write_bytes(0, block_size(class)) };
-            }
-            block
-        }
+        block => cleared(block, class, zeroed),
     }
+}
+
+/// A block of the class, zeroed on request.
+fn cleared(block: usize, class: usize, zeroed: bool) -> *mut u8 {
+    let block = block as *mut u8;
+    if zeroed && !block.is_null() {
+        // SAFETY: a block of this class, ours until it is returned.
+        unsafe { block.write_bytes(0, block_size(class)) };
+    }
+    block
 }
 
 /// Takes a block of a pooled class that the magazine has no room for.
@@ -187,13 +200,9 @@ fn purge_at_limit(more: usize) {
 /// For a thread without a heap: straight from a span.
 fn apart(class: usize, zeroed: bool) -> *mut u8 {
     local().reset(class);
-    let block = thread_heap::alloc_apart(class);
-    if zeroed && !block.is_null() {
-        // SAFETY: a block of this class, ours until it is returned.
-        unsafe { block.write_bytes(0, block_size(class)) };
-    }
+    let block = thread_heap::alloc_apart(class) as usize;
     ticker::rouse_apart();
-    block
+    cleared(block, class, zeroed)
 }
 
 /// A second try once everything free is where it can serve, before memory
