@@ -73,7 +73,7 @@ impl ClassPool {
         top.store(magazine::top_of_none(), Relaxed);
     }
 
-    /// At a thread's end: gives what is in the magazine to the spans.
+    /// Gives what is in the magazine to the spans; the owner's `top` leaves it.
     pub(crate) fn give_all(&mut self, class: usize, top: &AtomicUsize) {
         self.give_lowest(class, self.count(top.load(Relaxed)), true);
         top.store(magazine::top_of_none(), Relaxed);
@@ -90,9 +90,7 @@ impl ClassPool {
         let left = core::mem::take(&mut self.left);
         self.give_lowest(class, left as usize, true);
         self.detach(class);
-        if let Some(magazine) = self.magazine.take() {
-            magazine.discard(area);
-        }
+        self.discard_magazine(area);
     }
 
     /// Blocks in the open magazine.
@@ -138,8 +136,7 @@ impl ClassPool {
     }
 
     /// Only the owner may, and a heap without a thread.
-    pub(crate) fn discard_magazine(&mut self, top: &AtomicUsize, area: &mut Area) {
-        top.store(magazine::top_of_none(), Relaxed);
+    pub(crate) fn discard_magazine(&mut self, area: &mut Area) {
         if let Some(magazine) = self.magazine.take() {
             magazine.discard(area);
         }

@@ -65,12 +65,9 @@ fn set_bits(class: usize, found: &[Neighbours], by_program: bool) {
     let (geometry, alone) = (&GEOMETRY[class], alone());
     let mut last: *const Span = ptr::null();
     for (index, &Neighbours { span, word, bits, pages }) in found.iter().enumerate() {
-        // An earlier one may have been its last block, and a double free then.
         if !ptr::eq(span, last) && !span.is_class(class) {
-            die(
-                "double free",
-                span.base() + (word * 64 + bits.trailing_zeros() as usize) * geometry.size as usize,
-            );
+            // An earlier one was its last block, so this one is free already.
+            span.refuse_twice(geometry, word, bits);
         }
         last = span;
         span.give(geometry, word, bits, if by_program { pages } else { 0 }, alone);

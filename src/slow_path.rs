@@ -4,7 +4,7 @@ use crate::local::{Phase, local, pop};
 use crate::segment::Segment;
 use crate::settings::{self, Settings};
 use crate::size_class::{PAGE, POOLED_MAX, RUN_MAX, block_size};
-use crate::thread_heap::{self, Heap};
+use crate::thread_heap::{self, Heap, cleared};
 use crate::{fork, give, huge, limit, registry, run, ticker, tide};
 use core::ptr;
 use core::sync::atomic::AtomicU8;
@@ -29,7 +29,7 @@ pub(crate) fn refill(settings: &Settings, class: usize, zeroed: bool) -> *mut u8
         local().reset(class);
     }
     start(settings);
-    let block = if unborn { join_and_pop(class, zeroed) } else { refill_after_pop(class, zeroed) };
+    let block = if unborn { begin_anew(class, zeroed) } else { refill_after_pop(class, zeroed) };
     if block.is_null() { refill_again(class, zeroed) } else { block }
 }
 
@@ -38,9 +38,10 @@ fn refill_after_pop(class: usize, zeroed: bool) -> *mut u8 {
     with_heap(|heap| heap.refill(class, zeroed)).unwrap_or_else(|| apart(class, zeroed))
 }
 
-/// A thread's first allocation, with no pop under way: it joins, and begins anew.
+/// With no pop under way: joins, if the thread has not yet, and then pops.
+/// `top` must tell that a pop is under way only where one is.
 #[cold]
-fn join_and_pop(class: usize, zeroed: bool) -> *mut u8 {
+fn begin_anew(class: usize, zeroed: bool) -> *mut u8 {
     if registry::current().is_none() {
         return apart(class, zeroed);
     }
@@ -49,40 +50,16 @@ fn join_and_pop(class: usize, zeroed: bool) -> *mut u8 {
     if block == 0 {
         return refill_after_pop(class, zeroed);
     }
-    // Many threads may live on what others left: joining counts as a slow path.
+    // Many threads may live on what others left: this counts as a slow path, too.
     with_heap(|heap| heap.refills += 1);
-    cleared(block, class, zeroed)
+    cleared(block as *mut u8, class, zeroed)
 }
 
-/// After making room begins anew with a pop, too: a tick may have closed the
-/// magazine since the first.
+/// After making room begins anew: a tick may have closed the magazine since the pop.
 #[cold]
 fn refill_again(class: usize, zeroed: bool) -> *mut u8 {
     make_room(block_size(class));
-    match local().phase() {
-        Phase::Unborn => join_and_pop(class, zeroed),
-        _ => pop_again(class, zeroed),
-    }
-}
-
-/// A pop outside the fast path: `top` must tell that one is under way only
-/// where one is.
-fn pop_again(class: usize, zeroed: bool) -> *mut u8 {
-    // SAFETY: a class; a miss goes to the slow path.
-    match unsafe { pop(class) } {
-        0 => refill_after_pop(class, zeroed),
-        block => cleared(block, class, zeroed),
-    }
-}
-
-/// A block of the class, zeroed on request.
-fn cleared(block: usize, class: usize, zeroed: bool) -> *mut u8 {
-    let block = block as *mut u8;
-    if zeroed && !block.is_null() {
-        // SAFETY: a block of this class, ours until it is returned.
-        unsafe { block.write_bytes(0, block_size(class)) };
-    }
-    block
+    begin_anew(class, zeroed)
 }
 
 /// Takes a block of a pooled class that the magazine has no room for.
@@ -200,7 +177,7 @@ fn purge_at_limit(more: usize) {
 /// For a thread without a heap: straight from a span.
 fn apart(class: usize, zeroed: bool) -> *mut u8 {
     local().reset(class);
-    let block = thread_heap::alloc_apart(class) as usize;
+    let block = thread_heap::alloc_apart(class);
     ticker::rouse_apart();
     cleared(block, class, zeroed)
 }

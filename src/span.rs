@@ -222,7 +222,9 @@ impl Span {
             // since `central::after_give` loads the state next.
             self.bitmap[at].fetch_add(blocks, AcqRel)
         };
-        self.refuse_twice(geometry, at, before & blocks);
+        if before & blocks != 0 {
+            self.refuse_twice(geometry, at, before & blocks);
+        }
         let after = before | blocks;
         // A full word is ones from the lowest bit on; few others are.
         if after & after.wrapping_add(1) == 0 && after == geometry.full_word(at) {
@@ -239,13 +241,11 @@ impl Span {
         }
     }
 
-    /// Ends the process if blocks that came back were free already.
-    #[inline]
-    fn refuse_twice(&self, geometry: &Geometry, at: usize, twice: u64) {
-        if twice != 0 {
-            let block = at * 64 + twice.trailing_zeros() as usize;
-            die("double free", self.base() + block * geometry.size as usize);
-        }
+    /// Ends the process: blocks came back that were free already.
+    #[cold]
+    pub(crate) fn refuse_twice(&self, geometry: &Geometry, at: usize, twice: u64) -> ! {
+        let block = at * 64 + twice.trailing_zeros() as usize;
+        die("double free", self.base() + block * geometry.size as usize);
     }
 
     /// After a refill found nothing: true once the span is off every list and

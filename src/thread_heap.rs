@@ -124,11 +124,7 @@ impl Heap {
             None => self.take_from_spans(class),
             Some(block) => block as *mut u8,
         };
-        if zeroed && !block.is_null() {
-            // SAFETY: a free block of this class, now the caller's.
-            unsafe { block.write_bytes(0, block_size(class)) };
-        }
-        block
+        cleared(block, class, zeroed)
     }
 
     /// A block of either tier, if the owner's pop missed one there.
@@ -194,9 +190,8 @@ impl Heap {
         self.capacity += pool.capacity() * block_size(class);
         if self.capacity > settings::thread_pool_bytes() {
             self.capacity -= pool.capacity() * block_size(class);
-            let count = pool.count(top.load(Relaxed));
-            pool.give_lowest(class, count, true);
-            pool.discard_magazine(top, &mut self.area);
+            pool.give_all(class, top);
+            pool.discard_magazine(&mut self.area);
         }
         true
     }
@@ -322,6 +317,15 @@ impl Heap {
         self.capacity = 0;
         some
     }
+}
+
+/// A block of the class, if there is one, zeroed on request.
+pub(crate) fn cleared(block: *mut u8, class: usize, zeroed: bool) -> *mut u8 {
+    if zeroed && !block.is_null() {
+        // SAFETY: a block of this class, ours until it is returned.
+        unsafe { block.write_bytes(0, block_size(class)) };
+    }
+    block
 }
 
 /// The classes that have a bit.
