@@ -60,7 +60,7 @@ impl Area {
         }
         let start = match self.start {
             Some(start) => start,
-            None => *self.start.insert(os::reserve_small_pages(SIZE)?),
+            None => *self.start.insert(os::reserve(SIZE, PAGE)?),
         };
         if self.next + size > SIZE {
             return None;
@@ -92,7 +92,7 @@ impl Area {
         let place = match *aside {
             Aside::At(place) => place,
             Aside::GivenUp => return false,
-            Aside::Unmade => match os::reserve_small_pages(SIZE) {
+            Aside::Unmade => match os::reserve(SIZE, PAGE) {
                 Some(place) => place.as_ptr() as usize,
                 None => return false,
             },

@@ -56,7 +56,7 @@ pub(crate) fn attach(class: usize) -> Option<&'static Span> {
         return Some(span);
     }
     let slices = GEOMETRY[class].slices as usize;
-    let (run, resident) = page_heap::take(slices, slices)?;
+    let (run, resident) = page_heap::take(slices, slices, true)?;
     for back in 1..slices {
         run.segment.span(run.first + back).set_kind(Kind::Inside);
     }

@@ -1,6 +1,6 @@
-//! The memory limit of the process's control group, of both versions, read
-//! with plain calls into the stack.
+//! The memory limit of the process's control group, of both versions.
 
+use crate::os;
 use core::ffi::CStr;
 
 /// A path or a file's beginning.
@@ -11,20 +11,7 @@ type Read<'a> = &'a dyn Fn(&CStr, &mut [u8]) -> usize;
 
 /// The lowest limit of the group and those that it lies in, if there is one.
 pub(crate) fn limit() -> Option<usize> {
-    lowest(&read)
-}
-
-fn read(path: &CStr, out: &mut [u8]) -> usize {
-    // SAFETY: a C string; the buffer holds as many bytes; the descriptor is ours.
-    unsafe {
-        let file = libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
-        if file < 0 {
-            return 0;
-        }
-        let count = libc::read(file, out.as_mut_ptr().cast(), out.len());
-        libc::close(file);
-        count.max(0) as usize
-    }
+    lowest(&os::read_file)
 }
 
 fn lowest(read: Read) -> Option<usize> {

@@ -2,8 +2,8 @@
 //! first time (a page fault, beside which the count costs nothing), or where a
 //! slice that will be is freed with such pages in it.
 
-use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicBool, AtomicUsize};
 
 /// Growth of a small heap for which a tick is due early: 8 MiB.
 pub(crate) const LEAST: usize = 2048;
@@ -14,6 +14,9 @@ static RESIDENT: AtomicUsize = AtomicUsize::new(0);
 static GROWN: AtomicUsize = AtomicUsize::new(0);
 /// So many, and a tick is due.
 static ALLOWED: AtomicUsize = AtomicUsize::new(LEAST);
+
+/// The last epoch brought much more than there was to return at its end.
+static LASTING: AtomicBool = AtomicBool::new(true);
 
 /// The program is about to touch so many pages that were not resident.
 #[inline]
@@ -57,4 +60,13 @@ pub(crate) fn begin() -> usize {
 /// Sets what growth makes the next tick due.
 pub(crate) fn allow(pages: usize) {
     ALLOWED.store(pages, Relaxed);
+}
+
+/// By a tick: whether what came in the epoch is in use.
+pub(crate) fn set_lasting(lasting: bool) {
+    LASTING.store(lasting, Relaxed);
+}
+
+pub(crate) fn is_lasting() -> bool {
+    LASTING.load(Relaxed)
 }

@@ -10,6 +10,7 @@ use crate::limit::HUGE as MAPPED;
 use crate::metadata;
 use crate::misuse::die;
 use crate::os::{self, Lock};
+use crate::settings;
 use crate::size_class::{PAGE, RUN_MAX};
 use core::mem::ManuallyDrop;
 use core::ptr::{self, NonNull};
@@ -82,6 +83,10 @@ fn create(total: usize, align: usize) -> Option<NonNull<Huge>> {
         unsafe { metadata::give(node.cast(), size_of::<Huge>()) };
         return None;
     };
+    if let Some(huge_pages) = settings::huge_pages_if_said() {
+        // SAFETY: the whole mapping, in no use yet.
+        unsafe { os::set_huge_pages(mapping.as_ptr().cast_mut(), total, huge_pages) };
+    }
     let start = (mapping.as_ptr() as usize).next_multiple_of(align.max(1));
     MAPPED.fetch_add(total, Relaxed);
     // SAFETY: the piece is ours and large enough.

@@ -56,6 +56,7 @@ mod give;
 mod growth;
 mod hook;
 mod huge;
+mod huge_pages;
 mod limit;
 #[cfg(target_os = "linux")]
 mod live;

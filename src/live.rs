@@ -176,14 +176,14 @@ pub(crate) fn find_or_cover(block: usize) -> Option<&'static AtomicU8> {
 #[cold]
 fn cover(segment: &'static Segment) -> Option<()> {
     let marks = segment.slices * SLICE / GRAIN;
-    let map = os::map(marks + segment.slices)?;
-    let fresh = map.as_ptr().cast_mut().cast::<AtomicU8>();
+    let map = os::Reservation::new(marks + segment.slices, PAGE)?;
+    let fresh = map.start.as_ptr().cast::<AtomicU8>();
     // Of two threads that are here, one's map stays; the other's is unmapped.
     // Release: zeros are all there is to see, and they are the kernel's.
     if segment.live.compare_exchange(ptr::null_mut(), fresh, AcqRel, Acquire).is_err() {
         return Some(());
     }
-    core::mem::forget(map);
+    map.keep();
     if home().map.compare_exchange(ptr::null_mut(), fresh, AcqRel, Relaxed).is_ok() {
         home().base.store(segment.base, Relaxed);
         home().hints.store(fresh.wrapping_add(marks).wrapping_sub(segment.base / SLICE), Relaxed);

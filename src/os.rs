@@ -1,6 +1,6 @@
 //! The operating system: address space, pages given back, barriers, the clock.
 
-use crate::size_class::PAGE;
+use core::ffi::CStr;
 use core::ptr::NonNull;
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::Relaxed;
@@ -11,7 +11,9 @@ pub(crate) fn map(bytes: usize) -> Option<MmapMut> {
     MmapOptions::new().len(bytes).no_reserve_swap().map_anon().ok()
 }
 
-/// Reserves address space that is never unmapped, aligned to `align`.
+/// Reserves address space that is never unmapped, aligned to `align`, backed
+/// by small pages: a system that makes all it can huge would make 2 MiB
+/// resident for one byte.
 ///
 /// `memmap2` neither places a mapping nor unmaps part of one, so the space is
 /// over-reserved by `align`, of which no page is ever touched.
@@ -30,6 +32,8 @@ impl Reservation {
     pub(crate) fn new(bytes: usize, align: usize) -> Option<Self> {
         let mut mapping = map(bytes.checked_add(align)?)?;
         let start = mapping.as_mut_ptr();
+        // SAFETY: a mapping of ours, in no use yet.
+        unsafe { set_huge_pages(start, mapping.len(), false) };
         // SAFETY: the offset is below `align`, which the mapping has to spare.
         let start = NonNull::new(unsafe { start.add(start.align_offset(align)) })?;
         Some(Self { mapping, start })
@@ -42,16 +46,36 @@ impl Reservation {
     }
 }
 
-/// The same, of a multiple of a page, never backed by huge pages.
-pub(crate) fn reserve_small_pages(bytes: usize) -> Option<NonNull<u8>> {
-    let start = reserve(bytes, PAGE)?;
-    #[cfg(target_os = "linux")]
-    // SAFETY: a reservation of ours. A kernel without huge pages refuses.
-    unsafe {
-        libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_NOHUGEPAGE);
-    }
-    Some(start)
+/// Whether pages touched from now on may be huge, whatever the system does by
+/// itself. A kernel that knows no huge pages refuses, which changes nothing.
+///
+/// # Safety
+/// The range is of a mapping of ours.
+#[cfg(target_os = "linux")]
+pub(crate) unsafe fn set_huge_pages(start: *mut u8, bytes: usize, huge: bool) {
+    let advice = if huge { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
+    // SAFETY: by contract; the content stays.
+    unsafe { libc::madvise(start.cast(), bytes, advice) };
 }
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) unsafe fn set_huge_pages(_: *mut u8, _: usize, _: bool) {}
+
+/// Has the system split the huge pages that lie partly in the range, which is
+/// to be released next. It would else drop the range from the process's books
+/// and keep the memory until it runs short.
+///
+/// # Safety
+/// As for [`release`].
+#[cfg(target_os = "linux")]
+pub(crate) unsafe fn split_huge_pages(start: *mut u8, bytes: usize) {
+    // Splits them as it cannot mark a part of one.
+    // SAFETY: by contract.
+    unsafe { libc::madvise(start.cast(), bytes, libc::MADV_FREE) };
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) unsafe fn split_huge_pages(_: *mut u8, _: usize) {}
 
 /// Moves pages to `place` in one step; where they were reads as zero then.
 /// False if the system cannot; then the pages are where they were, but `place`
@@ -134,6 +158,27 @@ fn membarrier(command: libc::c_int) -> bool {
 #[cfg(not(target_os = "linux"))]
 fn membarrier(_: libc::c_int) -> bool {
     false
+}
+
+/// Reads a file's beginning with plain calls; gives how many bytes, 0 if that fails.
+pub(crate) fn read_file(path: &CStr, out: &mut [u8]) -> usize {
+    // SAFETY: a C string; the buffer holds as many bytes; the descriptor is ours.
+    unsafe {
+        let file = libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        if file < 0 {
+            return 0;
+        }
+        let count = libc::read(file, out.as_mut_ptr().cast(), out.len());
+        libc::close(file);
+        count.max(0) as usize
+    }
+}
+
+/// Whether the system makes all memory huge that it can, without being asked.
+pub(crate) fn prefers_huge_pages() -> bool {
+    let mut text = [0; 64];
+    let count = read_file(c"/sys/kernel/mm/transparent_hugepage/enabled", &mut text);
+    text[..count].starts_with(b"[always]")
 }
 
 /// Sleeps until [`wake`], if the word still is `value`, or until the time is over.

@@ -8,17 +8,20 @@
 //! slices as were free at every moment of the epoch, the highest first: no
 //! demand came near them, however often each single one was used.
 
+use crate::growth;
+use crate::huge_pages;
 #[cfg(target_os = "linux")]
 use crate::live;
 use crate::os::{self, Lock};
 use crate::segment::Segment;
-use crate::size_class::SLICE;
+use crate::size_class::{PAGE, SLICE};
 use core::sync::atomic::Ordering::Relaxed;
 
 const FRESH: usize = 0;
 const RESIDENT: usize = 1;
 /// A word to a group of 64 slices: not 0 if their books may be resident.
 const BOOKS: usize = 2;
+// The fourth is of `huge_pages.rs`.
 
 struct Totals {
     /// Free resident slices of all segments: none, and a search can be spared.
@@ -45,14 +48,20 @@ impl Run {
 }
 
 /// Takes `slices` (at most 64) neighbouring slices, the first a multiple of
-/// `align` slices from a granule. The mask tells which may be resident; the
-/// others read as zero.
-pub(crate) fn take(slices: usize, align: usize) -> Option<(Run, u64)> {
+/// `align` slices from a granule; `many` if more of the kind are likely to
+/// follow. The mask tells which may be resident; the others read as zero.
+pub(crate) fn take(slices: usize, align: usize, many: bool) -> Option<(Run, u64)> {
     let mut heap = HEAP.lock();
-    if heap.resident >= slices
-        && let Some(run) = find(slices, align, |segment, word| segment.bits(RESIDENT)[word].load(Relaxed))
-    {
-        return Some((run, heap.claim(run)));
+    if let Some(taken) = heap.take_resident(slices, align) {
+        return Some(taken);
+    }
+    if many && huge_pages::are_wanted() {
+        drop(heap);
+        open_huge_page();
+        heap = HEAP.lock();
+        if let Some(taken) = heap.take_resident(slices, align) {
+            return Some(taken);
+        }
     }
     let any = |segment: &Segment, word: usize| {
         segment.bits(RESIDENT)[word].load(Relaxed) | segment.bits(FRESH)[word].load(Relaxed)
@@ -64,6 +73,21 @@ pub(crate) fn take(slices: usize, align: usize) -> Option<(Run, u64)> {
     segment.bits(FRESH).iter().for_each(|word| word.store(u64::MAX, Relaxed));
     let run = find_in(segment, slices, align, |word| any(segment, word))?;
     Some((run, heap.claim(run)))
+}
+
+/// Makes the slices of a fresh huge page free ones, all resident.
+#[cold]
+fn open_huge_page() {
+    let fresh = |segment: &Segment, word: usize| segment.bits(FRESH)[word].load(Relaxed);
+    let run = {
+        let mut heap = HEAP.lock();
+        let Some(run) = find(huge_pages::SLICES, huge_pages::SLICES, fresh) else { return };
+        heap.claim(run);
+        run
+    };
+    huge_pages::open(run.segment, run.first);
+    growth::add(huge_pages::SLICES * (SLICE / PAGE));
+    give(run, u64::MAX, true);
 }
 
 /// Takes the slices right behind `run`, if they are free.
@@ -134,8 +158,13 @@ fn release_slices(segment: &'static Segment, group: usize, slices: u64) -> u64 {
     let mut returned = 0u64;
     for (first, count) in stretches(slices) {
         let run = Run { segment, first: group * 64 + first, slices: count };
+        let start = run.start() as *mut u8;
+        if huge_pages::end(segment, run.first, count) {
+            // SAFETY: as below.
+            unsafe { os::split_huge_pages(start, count * SLICE) };
+        }
         // SAFETY: free slices that nobody can take meanwhile.
-        if unsafe { os::release(run.start() as *mut u8, count * SLICE) } {
+        if unsafe { os::release(start, count * SLICE) } {
             #[cfg(target_os = "linux")]
             live::release(segment, run.first, count);
             returned |= mask(count) << first;
@@ -177,6 +206,14 @@ pub(crate) unsafe fn unlock_after_fork() {
 }
 
 impl Totals {
+    fn take_resident(&mut self, slices: usize, align: usize) -> Option<(Run, u64)> {
+        if self.resident < slices {
+            return None;
+        }
+        let run = find(slices, align, |segment, word| segment.bits(RESIDENT)[word].load(Relaxed))?;
+        Some((run, self.claim(run)))
+    }
+
     /// Takes a free run off the bitmaps; gives which slices were resident.
     fn claim(&mut self, run: Run) -> u64 {
         let resident = get(run.segment, RESIDENT, run.first, run.slices);

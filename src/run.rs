@@ -13,7 +13,7 @@ use core::ptr;
 pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> *mut u8 {
     let slices = size.div_ceil(SLICE).max(1);
     let align = align.div_ceil(SLICE).max(1);
-    let Some((run, resident)) = page_heap::take(slices, align) else { return ptr::null_mut() };
+    let Some((run, resident)) = page_heap::take(slices, align, false) else { return ptr::null_mut() };
     growth::add((slices - resident.count_ones() as usize) * (SLICE / PAGE));
     if zeroed {
         clear(run, resident);

@@ -11,6 +11,8 @@ use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64};
 
 /// Segments start on a granule and are a whole number of them.
 const GRANULE: usize = RUN_MAX;
+/// Bitmaps that the page heap keeps of each segment.
+pub(crate) const BITMAPS: usize = 4;
 /// Address space asked for at once; less where the system grants less.
 const LARGEST: usize = 1 << 30;
 
@@ -20,8 +22,8 @@ pub(crate) struct Segment {
     pub(crate) slices: usize,
     spans: NonNull<Span>,
     next: AtomicPtr<Segment>,
-    /// Which slices are free, by the page heap, under its lock: three arrays
-    /// of [`Segment::words`] words each.
+    /// Which slices are free and how they are backed, by the page heap: as many
+    /// arrays as [`BITMAPS`] of [`Segment::words`] words each.
     bits: NonNull<AtomicU64>,
     /// The live map of the C family, once it has blocks here (see `live.rs`).
     pub(crate) live: AtomicPtr<AtomicU8>,
@@ -58,9 +60,10 @@ impl Segment {
         self.slices.div_ceil(64)
     }
 
-    /// The page heap's bitmap `which` (0 to 2).
+    /// The page heap's bitmap `which`, below [`BITMAPS`].
     pub(crate) fn bits(&self, which: usize) -> &'static [AtomicU64] {
-        // SAFETY: three arrays of `words` words each, mapped for ever.
+        debug_assert!(which < BITMAPS);
+        // SAFETY: so many arrays of `words` words each, mapped for ever.
         unsafe { core::slice::from_raw_parts(self.bits.as_ptr().add(which * self.words()), self.words()) }
     }
 
@@ -109,7 +112,7 @@ impl Segment {
         let slices = bytes / SLICE;
         // What fails in here leaves nothing behind, since it may be tried often.
         let spans = Reservation::new(slices * size_of::<Span>(), PAGE)?;
-        let bits = Reservation::new(3 * slices.div_ceil(64) * 8, 8)?;
+        let bits = Reservation::new(BITMAPS * slices.div_ceil(64) * 8, 8)?;
         let base = space.start.as_ptr() as usize;
         map::prepare(base, bytes)?;
         let segment = metadata::take(size_of::<Segment>())?.cast::<Segment>();

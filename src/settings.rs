@@ -5,7 +5,7 @@ use crate::misuse::report;
 use crate::os;
 use core::ffi::CStr;
 use core::sync::atomic::Ordering::Relaxed;
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
 
 /// The settings as a program gives them.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +16,8 @@ pub(crate) struct Settings {
     /// Bytes; `usize::MAX` for none.
     pub(crate) limit: usize,
     pub(crate) limit_from_cgroup: bool,
+    /// As the system has it, if not said.
+    pub(crate) huge_pages: Option<bool>,
     /// Whether others' settings may replace them later: the C family's first
     /// call may come before the program's own allocator is used.
     pub(crate) provisional: bool,
@@ -28,6 +30,7 @@ impl Settings {
         thread_pool_bytes: 8 << 20,
         limit: usize::MAX,
         limit_from_cgroup: false,
+        huge_pages: None,
         provisional: false,
     };
 }
@@ -38,6 +41,11 @@ static THREAD_POOL_BYTES: AtomicUsize = AtomicUsize::new(Settings::DEFAULT.threa
 /// Near the limit threads may pool a part of that.
 static NEAR_LIMIT: AtomicBool = AtomicBool::new(false);
 static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
+/// 0, 1, or [`UNKNOWN`] if it was not said.
+static HUGE_PAGES: AtomicU8 = AtomicU8::new(UNKNOWN);
+/// The system's word; [`UNKNOWN`] until it matters, as it is read from a file.
+static SYSTEM_HUGE_PAGES: AtomicU8 = AtomicU8::new(UNKNOWN);
+const UNKNOWN: u8 = 2;
 static BARRIER_WORKS: AtomicBool = AtomicBool::new(false);
 /// What is wrong in the environment was said.
 static SAID: AtomicBool = AtomicBool::new(false);
@@ -53,6 +61,9 @@ pub(crate) fn read(settings: &Settings) {
     let pool = pool.map_or(settings.thread_pool_bytes, |value| value as usize);
     THREAD_POOL_BYTES.store(pool, Relaxed);
     LIMIT.store(read_limit(settings), Relaxed);
+    let huge = variable(c"NEAP_HUGE_PAGES", "0 or 1", |&value| value <= 1);
+    let huge = huge.map(|value| value == 1).or(settings.huge_pages);
+    HUGE_PAGES.store(huge.map_or(UNKNOWN, u8::from), Relaxed);
     SAID.store(has_environment(), Relaxed);
     os::register_barrier();
     BARRIER_WORKS.store(os::barrier(), Relaxed);
@@ -70,6 +81,22 @@ fn read_limit(settings: &Settings) -> usize {
 #[inline]
 pub(crate) fn limit() -> usize {
     LIMIT.load(Relaxed)
+}
+
+/// Whether a large heap that grows may have huge pages.
+pub(crate) fn huge_pages() -> bool {
+    huge_pages_if_said().unwrap_or_else(|| {
+        if SYSTEM_HUGE_PAGES.load(Relaxed) == UNKNOWN {
+            SYSTEM_HUGE_PAGES.store(os::prefers_huge_pages() as u8, Relaxed);
+        }
+        SYSTEM_HUGE_PAGES.load(Relaxed) == 1
+    })
+}
+
+/// None if that is left to the system.
+pub(crate) fn huge_pages_if_said() -> Option<bool> {
+    let said = HUGE_PAGES.load(Relaxed);
+    (said != UNKNOWN).then_some(said == 1)
 }
 
 /// By a tick: whether the limit is near.

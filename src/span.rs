@@ -169,7 +169,7 @@ impl Span {
         self.base.store(base, Relaxed);
         self.cursor.store(geometry.first_block(base) as u16, Relaxed);
         self.released.store(!resident, Relaxed);
-        self.touched.store(0, Relaxed);
+        self.touched.store(resident, Relaxed);
         self.full_words.store(geometry.words as u32, Relaxed);
         self.state.store(state::ATTACHED, Relaxed);
         // The kind before the bits: who holds a bit knows the class (see `release_pages`).

@@ -15,10 +15,11 @@ use crate::central;
 use crate::epoch;
 use crate::growth;
 use crate::huge;
+use crate::huge_pages;
 use crate::limit;
 use crate::local::{NEEDS_BARRIER, local};
 use crate::os::{self, Lock};
-use crate::page_heap;
+use crate::page_heap::{self, Run};
 use crate::registry::{self, Member};
 use crate::segment::Segment;
 use crate::settings;
@@ -35,6 +36,8 @@ const PATIENCE: usize = 4;
 /// Below so many resident pages, 64 MiB, there is too little to gain for the
 /// faults of what comes and goes.
 const SMALL: usize = 16 << 10;
+/// Growth is worth huge pages unless an eighth of it went back, or of so many pages, 4 MiB.
+const LASTING: usize = 1024;
 /// Of growth near the soft limit, in pages.
 const LEAST_NEAR: usize = 32;
 
@@ -204,6 +207,7 @@ impl Tide {
 
     fn end(&mut self) {
         self.busy |= self.returned > 0;
+        growth::set_lasting(self.returned * 8 < self.grown.max(LASTING));
         // A tick that the clock brought says nothing of growth.
         if self.early {
             self.patience = match self.returned {
@@ -275,14 +279,16 @@ impl Tide {
             return Phase::Spans(segment.next(), 0);
         };
         let end = (slice / 64 + 1) * 64;
+        let kept = if self.age { huge_pages::worth_keeping(segment, slice / 64) } else { 0 };
         while slice < end {
             let span = segment.span(slice);
             slice += match span.kind() {
                 Kind::Class(class) => {
+                    let run = Run { segment, first: slice, slices: GEOMETRY[class].slices as usize };
                     if class < SPAN_CLASSES {
-                        self.end_epoch(class, span);
+                        self.end_epoch(class, span, run, kept >> (slice % 64) & 1 == 1);
                     }
-                    GEOMETRY[class].slices as usize
+                    run.slices
                 }
                 Kind::Large => (span.run_pages() * PAGE).div_ceil(SLICE).max(1),
                 Kind::Free | Kind::Inside => 1,
@@ -291,7 +297,8 @@ impl Tide {
         Phase::Spans(Some(segment), slice)
     }
 
-    fn end_epoch(&mut self, class: usize, span: &'static Span) {
+    /// Of a span on `run`, on a huge page that is `kept` whole or not.
+    fn end_epoch(&mut self, class: usize, span: &'static Span, run: Run, kept: bool) {
         let listed = match span.state.load(Relaxed) {
             state::LISTED => true,
             state::ATTACHED => false,
@@ -307,8 +314,16 @@ impl Tide {
         if listed && span.seems_empty(&GEOMETRY[class]) && !(recent && age) {
             return central::free_if_empty(class, span, false);
         }
-        let pages = span.release_pages(class, age);
-        self.returned(pages);
+        if kept {
+            span.end_epoch();
+        } else {
+            let huge = huge_pages::holds(run.segment, run.first);
+            let pages = span.release_pages(class, age, huge);
+            if huge && pages > 0 {
+                huge_pages::end(run.segment, run.first, run.slices);
+            }
+            self.returned(pages);
+        }
         // Of the class that it has by now: it may have been freed and used anew
         // since, and then it was that class's blocks that were out meanwhile.
         if let Kind::Class(class @ 0..SPAN_CLASSES) = span.kind() {

@@ -5,13 +5,14 @@ use std::path::Path;
 
 /// Every module, the lowest first; those on one line know nothing of each other.
 const LAYERS: &[&[&str]] = &[
-    &["sync", "misuse", "size_class", "hook", "alone", "growth", "cgroup"],
+    &["sync", "misuse", "size_class", "hook", "alone", "growth"],
     &["epoch"],
     &["os"],
-    &["metadata", "settings", "area"],
+    &["metadata", "cgroup", "area"],
+    &["settings"],
     &["span", "magazine", "limit"],
     &["segment", "local", "victims"],
-    &["live", "huge"],
+    &["live", "huge", "huge_pages"],
     &["page_heap"],
     &["run", "central"],
     &["give"],

@@ -17,6 +17,7 @@ fn invalid_values_are_said_once_and_ignored() {
         ("NEAP_THREAD_POOL_BYTES", "-1"),
         ("NEAP_LIMIT_BYTES", "0"),
         ("NEAP_LIMIT_FROM_CGROUP", "yes"),
+        ("NEAP_HUGE_PAGES", "always"),
     ];
     let Some(output) = child("invalid_values_are_said_once_and_ignored", &environment, || {
         drop(vec![1u8; 1000]);

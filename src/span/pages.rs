@@ -20,14 +20,14 @@ impl Span {
 
     /// Ends the epoch for this span: returns every resident page on which all
     /// blocks are free and none was touched since the last call (`age`), or
-    /// whatever happened since (no `age`). Gives the number of pages.
+    /// whatever happened since (no `age`). Gives the number of pages. `huge` if
+    /// they may be parts of a huge page.
     ///
     /// The caller must look at the span's state afterwards, as after a give.
-    pub(crate) fn release_pages(&self, class: usize, age: bool) -> usize {
+    pub(crate) fn release_pages(&self, class: usize, age: bool, huge: bool) -> usize {
         let geometry = &GEOMETRY[class];
         let touched = self.touched.swap(0, Relaxed);
-        let skip = self.released.load(Relaxed) | if age { touched } else { 0 };
-        let mut candidates = bits_between(0, geometry.pages() - 1) & !skip;
+        let mut candidates = self.candidates(geometry, if age { touched } else { 0 });
         let mut pages = 0;
         while candidates != 0 {
             let first = candidates.trailing_zeros() as usize;
@@ -36,7 +36,7 @@ impl Span {
                 end += 1;
             }
             if end > first {
-                pages += self.release_run(class, first, end);
+                pages += self.release_run(class, first, end, huge);
             }
             // Past what was looked at: the run, and the page that ended it.
             candidates &= u64::MAX.checked_shl(end.max(first) as u32 + 1).unwrap_or(0);
@@ -44,7 +44,19 @@ impl Span {
         pages
     }
 
-    /// Ends the epoch for a span that has no free block.
+    /// The pages that [`Span::release_pages`] would return now, with `age`.
+    pub(crate) fn spare_pages(&self, geometry: &Geometry) -> usize {
+        let candidates = self.candidates(geometry, self.touched.load(Relaxed));
+        let pages = 0..geometry.pages();
+        pages.filter(|&page| candidates >> page & 1 == 1 && self.page_is_free(geometry, page)).count()
+    }
+
+    /// Resident pages but those of `skip`.
+    fn candidates(&self, geometry: &Geometry, skip: u64) -> u64 {
+        bits_between(0, geometry.pages() - 1) & !(self.released.load(Relaxed) | skip)
+    }
+
+    /// Ends the epoch for a span that keeps its pages.
     pub(crate) fn end_epoch(&self) {
         if self.touched.load(Relaxed) != 0 {
             self.touched.store(0, Relaxed);
@@ -58,7 +70,7 @@ impl Span {
     }
 
     /// Returns the pages `first..end` if their blocks are all still free.
-    fn release_run(&self, class: usize, first: usize, end: usize) -> usize {
+    fn release_run(&self, class: usize, first: usize, end: usize, huge: bool) -> usize {
         let geometry = &GEOMETRY[class];
         let Some((from, to)) = blocks_of_pages(geometry, first, end) else { return 0 };
         let mut held = 0;
@@ -71,9 +83,13 @@ impl Span {
         let ours = all && self.is_class(class);
         let mut pages = 0;
         if ours {
-            let start = (self.base() + first * PAGE) as *mut u8;
+            let (start, bytes) = ((self.base() + first * PAGE) as *mut u8, (end - first) * PAGE);
+            if huge {
+                // SAFETY: as below.
+                unsafe { os::split_huge_pages(start, bytes) };
+            }
             // SAFETY: every block that touches these pages is ours by its bit.
-            if unsafe { os::release(start, (end - first) * PAGE) } {
+            if unsafe { os::release(start, bytes) } {
                 self.released.fetch_or(bits_between(first, end - 1), Relaxed);
                 pages = end - first;
             }

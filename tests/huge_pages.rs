@@ -1,0 +1,258 @@
+//! Huge pages: where they are wanted, and that they do not hold memory back.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use common::{MIB, Random, child_succeeds, resident};
+use neap::Neap;
+use std::fs::{self, File};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+#[global_allocator]
+static HEAP: Neap = Neap::new().tick_interval(Duration::from_millis(100)).background(true);
+
+const ON: [(&str, &str); 1] = [("NEAP_HUGE_PAGES", "1")];
+
+/// Whether the system gives huge pages to those who ask.
+fn on_offer() -> bool {
+    let enabled = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+    enabled.is_ok_and(|text| !text.contains("[never]"))
+}
+
+/// The process's mappings, with the kernel's flags of each.
+fn mappings() -> Vec<(Range<usize>, String)> {
+    let text = fs::read_to_string("/proc/self/smaps").expect("smaps");
+    let mut all = Vec::new();
+    let mut range = 0..0;
+    for line in text.lines() {
+        let address = |text: &str| usize::from_str_radix(text, 16).ok();
+        if let Some((from, rest)) = line.split_once('-')
+            && let Some((end, _)) = rest.split_once(' ')
+            && let (Some(from), Some(end)) = (address(from), address(end))
+        {
+            range = from..end;
+        } else if let Some(flags) = line.strip_prefix("VmFlags:") {
+            all.push((range.clone(), flags.to_owned()));
+        }
+    }
+    all
+}
+
+/// Whether the mapping that an address lies in has a flag: `hg`, huge pages
+/// wanted, or `nh`, not wanted.
+fn has_flag(mappings: &[(Range<usize>, String)], address: usize, flag: &str) -> bool {
+    let (_, flags) = mappings.iter().find(|(range, _)| range.contains(&address)).expect("a mapping");
+    flags.split_whitespace().any(|word| word == flag)
+}
+
+/// Bytes of huge pages in this process.
+fn huge() -> usize {
+    let text = fs::read_to_string("/proc/self/smaps_rollup").expect("smaps_rollup");
+    let line = text.lines().find(|line| line.starts_with("AnonHugePages:")).expect("a line");
+    line.split_whitespace().nth(1).and_then(|word| word.parse::<usize>().ok()).expect("a number") * 1024
+}
+
+/// Of these blocks, how many lie on a page that the kernel has as a part of a
+/// larger one; none without the right to look.
+fn on_parts_of_larger_pages<'a>(blocks: impl Iterator<Item = &'a Box<[u8]>>) -> Option<usize> {
+    let pages = File::open("/proc/self/pagemap").ok()?;
+    let flags = File::open("/proc/kpageflags").ok()?;
+    let read = |file: &File, index: u64| {
+        let mut word = [0; 8];
+        file.read_exact_at(&mut word, index * 8).ok()?;
+        Some(u64::from_ne_bytes(word))
+    };
+    let mut parts = 0;
+    for block in blocks {
+        let frame = read(&pages, block.as_ptr() as u64 / 4096)? & ((1 << 55) - 1);
+        let flags = (frame != 0).then(|| read(&flags, frame)).flatten()?;
+        // The head of a compound page, or a later part of it.
+        parts += (flags >> 15 & 0b11 != 0) as usize;
+    }
+    Some(parts)
+}
+
+/// Waits until that many ticks have passed.
+fn ticks(count: u64) {
+    let end = neap::stats().ticks + count;
+    while neap::stats().ticks < end {
+        neap::tick();
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Blocks of 32 to 512 bytes, so many bytes of them.
+fn blocks(bytes: usize, random: &mut Random) -> Vec<Box<[u8]>> {
+    let sizes: Vec<usize> = (32..=512).collect();
+    of_sizes(&sizes, bytes, random)
+}
+
+/// The same of some sizes, each as often.
+fn of_sizes(sizes: &[usize], bytes: usize, random: &mut Random) -> Vec<Box<[u8]>> {
+    let mut sum = 0;
+    let all = std::iter::from_fn(|| {
+        let size = sizes[random.below(sizes.len())];
+        sum += size;
+        (sum < bytes).then(|| vec![1; size].into_boxed_slice())
+    });
+    all.collect()
+}
+
+#[test]
+fn all_pages_are_small_unless_wanted() {
+    if !on_offer() {
+        return;
+    }
+    child_succeeds("all_pages_are_small_unless_wanted", &[("NEAP_HUGE_PAGES", "0")], || {
+        let all = blocks(256 * MIB, &mut Random(1));
+        let mappings = mappings();
+        assert!(all.iter().all(|block| has_flag(&mappings, block.as_ptr() as usize, "nh")));
+        // Stacks may have some.
+        assert!(huge() < 16 * MIB, "{}", huge());
+    });
+}
+
+#[test]
+fn what_is_not_said_is_as_the_system_has_it() {
+    child_succeeds("what_is_not_said_is_as_the_system_has_it", &[], || {
+        let enabled = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+        let always = enabled.is_ok_and(|text| text.contains("[always]"));
+        let all = blocks(64 * MIB, &mut Random(3));
+        assert_eq!(huge() > 32 * MIB, always, "{} {}", huge(), neap::stats());
+        drop(all);
+    });
+}
+
+#[test]
+fn large_blocks_do_as_is_said() {
+    if !on_offer() {
+        return;
+    }
+    for value in ["0", "1"] {
+        child_succeeds("large_blocks_do_as_is_said", &[("NEAP_HUGE_PAGES", value)], || {
+            // The child is always in the loop's first round.
+            let flag = if std::env::var("NEAP_HUGE_PAGES").as_deref() == Ok("0") { "nh" } else { "hg" };
+            let block = vec![1u8; 20 * MIB];
+            assert!(has_flag(&mappings(), block.as_ptr() as usize + 10 * MIB, flag));
+        });
+    }
+}
+
+#[test]
+fn lasting_growth_gets_huge_pages_and_keeps_them_while_it_is_in_use() {
+    if !on_offer() {
+        return;
+    }
+    child_succeeds("lasting_growth_gets_huge_pages_and_keeps_them_while_it_is_in_use", &ON, || {
+        // Of as many classes as have their spans, all in use, in one huge page.
+        let all = of_sizes(&[24, 40, 56, 80, 112, 128, 160, 256, 400, 512], 512 * MIB, &mut Random(2));
+        let grown = huge();
+        println!("{} KiB of huge pages above the start", grown >> 10);
+        assert!(grown > 510 * MIB, "{grown} {}", neap::stats());
+        // Nothing to return that is worth it.
+        ticks(4);
+        println!("{} KiB of huge pages above the start", huge() >> 10);
+        assert!(huge() > grown - grown / 8, "{} of {grown}", huge());
+        // The advice ended, or the system would fill up again what will go.
+        let mappings = mappings();
+        assert!(all.iter().all(|block| has_flag(&mappings, block.as_ptr() as usize, "nh")));
+    });
+}
+
+#[test]
+fn what_comes_after_much_went_back_has_small_pages() {
+    if !on_offer() {
+        return;
+    }
+    child_succeeds("what_comes_after_much_went_back_has_small_pages", &ON, || {
+        let found = (0..10).filter(|&round| {
+            drop(blocks(64 * MIB, &mut Random(6 + round)));
+            neap::purge();
+            let few = of_sizes(&[2048], 3 * MIB, &mut Random(7));
+            let huge = huge();
+            drop(few);
+            huge > 0
+        });
+        // A tick of the ticker's may come in between, but not often.
+        let found = found.count();
+        println!("{found} KiB above the start");
+        assert!(found <= 1, "{found} times");
+    });
+}
+
+#[test]
+fn a_few_free_pages_do_not_split_a_huge_one() {
+    if !on_offer() {
+        return;
+    }
+    child_succeeds("a_few_free_pages_do_not_split_a_huge_one", &ON, || {
+        let mut all: Vec<Box<[u8]>> = (0..256 << 9).map(|_| vec![1; 2048].into_boxed_slice()).collect();
+        let grown = huge();
+        assert!(grown > 128 * MIB, "{grown} {}", neap::stats());
+        // Four pages of each 512.
+        all.retain(|block| !(MIB..MIB + 16384).contains(&(block.as_ptr() as usize % (2 * MIB))));
+        ticks(4);
+        assert!(huge() > grown - grown / 8, "{} of {grown}", huge());
+        // A purge spares none.
+        neap::purge();
+        assert!(huge() < 16 * MIB, "{} of {grown}", huge());
+    });
+}
+
+/// Grows, frees what is not to be kept, waits, and looks at what is held.
+fn keep(most: usize, kept: impl Fn(usize, &[u8]) -> bool) {
+    let start = resident();
+    let mut all = blocks(512 * MIB, &mut Random(4));
+    assert!(huge() > 256 * MIB, "{}", neap::stats());
+    let mut index = 0;
+    all.retain(|block| {
+        index += 1;
+        kept(index, block)
+    });
+    all.shrink_to_fit();
+    ticks(4);
+    let left = resident().saturating_sub(start);
+    println!("{} KiB above the start", left >> 10);
+    assert!(left < most, "{left} {}", neap::stats());
+    let some = || all.iter().step_by(all.len() / 10_000);
+    if let Some(parts) = on_parts_of_larger_pages(some()) {
+        assert!(parts < 1000, "{parts} of {} on parts of larger pages", some().count());
+    }
+}
+
+#[test]
+fn pages_of_a_huge_page_go_back_for_good() {
+    if on_offer() {
+        child_succeeds("pages_of_a_huge_page_go_back_for_good", &ON, || {
+            // A page to each of 19,000 blocks, books, and what shrank.
+            keep(100 * MIB, |index, _| index % 100 == 0);
+        });
+    }
+}
+
+#[test]
+fn slices_of_a_huge_page_go_back_for_good() {
+    if on_offer() {
+        child_succeeds("slices_of_a_huge_page_go_back_for_good", &ON, || {
+            // The upper half of each.
+            keep(330 * MIB, |_, block| block.as_ptr() as usize & MIB != 0);
+        });
+    }
+}
+
+#[test]
+fn a_purge_leaves_nothing() {
+    if !on_offer() {
+        return;
+    }
+    child_succeeds("a_purge_leaves_nothing", &ON, || {
+        let start = resident();
+        drop(blocks(256 * MIB, &mut Random(5)));
+        neap::purge();
+        let left = resident().saturating_sub(start);
+        println!("{} KiB above the start", left >> 10);
+        assert!(left < 8 * MIB && huge() < 4 * MIB, "{left} {} {}", huge(), neap::stats());
+    });
+}
