@@ -16,6 +16,9 @@ use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 /// Lists of a class, by how many quarters of a span were free when it was listed.
 const LISTS: usize = 4;
 
+/// Spans among which one that the heap had before is looked for.
+const CANDIDATES: usize = 8;
+
 #[repr(align(128))]
 struct Central(Lock<Lists>);
 
@@ -45,14 +48,15 @@ pub(crate) fn demand() -> u64 {
     IN_DEMAND.load(Relaxed)
 }
 
-/// A span with free blocks, attached to the caller: the fullest listed one, or
-/// a new one. None without memory.
-pub(crate) fn attach(class: usize) -> Option<&'static Span> {
+/// A span with free blocks, attached to the caller: the fullest listed one, rather
+/// one that its heap had before, or a new one. None without memory.
+pub(crate) fn attach(class: usize, heap: u16) -> Option<&'static Span> {
     if demand() >> class & 1 == 0 {
         IN_DEMAND.fetch_or(1 << class, Relaxed);
     }
-    if let Some(span) = CLASSES[class].0.lock().pop() {
+    if let Some(span) = CLASSES[class].0.lock().pop(heap) {
         span.state.store(state::ATTACHED, Relaxed);
+        span.heap.store(heap, Relaxed);
         return Some(span);
     }
     let slices = GEOMETRY[class].slices as usize;
@@ -61,6 +65,7 @@ pub(crate) fn attach(class: usize) -> Option<&'static Span> {
         run.segment.span(run.first + back).set_kind(Kind::Inside);
     }
     let span = run.segment.span(run.first);
+    span.heap.store(heap, Relaxed);
     span.start(class, run.start(), pages_of_slices(resident));
     Some(span)
 }
@@ -181,12 +186,24 @@ impl Lists {
         self.spans += 1;
     }
 
-    fn pop(&mut self) -> Option<&'static Span> {
-        let head = *self.heads.iter().find(|head| !head.is_null())?;
-        // SAFETY: spans live for ever.
-        let span = unsafe { &*head };
+    /// Of the first few, one that the heap had attached last: where two threads
+    /// take from the same spans in turn, their blocks become neighbours, and
+    /// with them the marks of the C family, which then share cache lines.
+    fn pop(&mut self, heap: u16) -> Option<&'static Span> {
+        let had = |span: &&Span| span.heap.load(Relaxed) == heap;
+        let fullest = self.iter().next()?;
+        let span = self.iter().take(CANDIDATES).find(had).unwrap_or(fullest);
         self.remove(span);
         Some(span)
+    }
+
+    /// Every span, the fullest first.
+    fn iter(&self) -> impl Iterator<Item = &'static Span> {
+        // SAFETY: spans live for ever.
+        let first = |&head: &*const Span| unsafe { head.as_ref() };
+        // SAFETY: links are read under this lock only.
+        let next = |span: &&'static Span| unsafe { (*span.links.get()).next.as_ref() };
+        self.heads.iter().flat_map(move |head| core::iter::successors(first(head), next))
     }
 
     fn remove(&mut self, span: &'static Span) {

@@ -193,7 +193,8 @@ impl ClassPool {
     }
 
     /// Fills up to three quarters of the empty magazine from spans and pops one; 0 without memory.
-    pub(crate) fn refill(&mut self, class: usize, top: &AtomicUsize) -> usize {
+    /// `heap` is the number of its heap.
+    pub(crate) fn refill(&mut self, class: usize, top: &AtomicUsize, heap: u16) -> usize {
         let geometry = &GEOMETRY[class];
         let most = self.refill_step as usize;
         self.refill_step = self.refill_step.saturating_mul(2);
@@ -206,7 +207,7 @@ impl ClassPool {
         let mut count = 0;
         // Not all the way: a few blocks of a nearly full span will do.
         while count * 4 < out.len() {
-            let Some(span) = self.span.or_else(|| central::attach(class)) else { break };
+            let Some(span) = self.span.or_else(|| central::attach(class, heap)) else { break };
             self.span = Some(span);
             let taken = span.take(geometry, &mut out[count..], alone());
             count += taken;

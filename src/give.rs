@@ -8,6 +8,7 @@ use crate::segment::Segment;
 use crate::size_class::{GEOMETRY, Geometry, PAGE, SLICE, SPAN_CLASSES, block_size};
 use crate::span::{Kind, Span, bits_between};
 use core::mem::MaybeUninit;
+use core::sync::atomic::Ordering::Relaxed;
 use core::{ptr, slice};
 
 /// Blocks looked up before any is given: the look-ups are independent of each
@@ -22,6 +23,18 @@ struct Neighbours {
     bits: u64,
     /// The span's pages that they lie on.
     pages: u64,
+}
+
+/// The number of the heap that a block was taken by, as far as it is known; any
+/// address will do.
+pub(crate) fn origin(class: usize, block: usize) -> u16 {
+    match Segment::of(block) {
+        Some(segment) if class < SPAN_CLASSES => {
+            let head = segment.slice_of(block) & !(GEOMETRY[class].slices as usize - 1);
+            segment.span(head).heap.load(Relaxed)
+        }
+        _ => 0,
+    }
 }
 
 /// Gives blocks of one class back; `by_program` unless a tick does so with

@@ -29,6 +29,8 @@ pub(crate) struct Local {
     /// The thread's heap, once it has one.
     heap: AtomicPtr<c_void>,
     phase: AtomicUsize,
+    /// The number of the heap that the first block it freed came from.
+    origin: AtomicUsize,
 }
 
 /// Where a thread is in its life.
@@ -59,6 +61,14 @@ impl Local {
             Phase::Apart => 2,
         };
         self.phase.store(phase, Relaxed);
+    }
+
+    pub(crate) fn origin(&self) -> u16 {
+        self.origin.load(Relaxed) as u16
+    }
+
+    pub(crate) fn set_origin(&self, heap: u16) {
+        self.origin.store(heap as usize, Relaxed);
     }
 
     pub(crate) fn heap(&self) -> *mut c_void {

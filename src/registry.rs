@@ -13,28 +13,35 @@ use crate::thread_heap::Heap;
 use core::ffi::c_void;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU16, AtomicUsize};
 
 /// A heap and its place in the list of all.
 pub(crate) struct Member {
     pub(crate) heap: Lock<Heap>,
     /// Taken by a thread, or by one that is about to have it.
     used: AtomicBool,
+    /// Where its last thread came from: [`Local::origin`].
+    origin: AtomicU16,
     next: AtomicPtr<Member>,
 }
 
 static FIRST: AtomicPtr<Member> = AtomicPtr::new(ptr::null_mut());
 /// Guards joining, leaving and the list's growth.
-static JOINING: Lock<Joining> = Lock::new(Joining { key: None, idle: 0 });
+static JOINING: Lock<Joining> = Lock::new(Joining { key: None, idle: 0, made: 0 });
 
 struct Joining {
     key: Option<libc::pthread_key_t>,
     /// Members without a thread.
     idle: usize,
+    /// The number of the last member made; beyond 65,535 numbers occur again.
+    made: u16,
 }
 
 /// Another thread than the first has entered; set behind the lock.
 static ENTERED: AtomicBool = AtomicBool::new(false);
+
+/// Members without a thread that one which joins looks at; each is a line far away.
+const CANDIDATES: usize = 8;
 
 /// Threads that have a heap.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
@@ -146,18 +153,33 @@ fn claim() -> Option<(&'static Member, libc::pthread_key_t)> {
     if !ENTERED.load(Relaxed) {
         if first().is_none() { alone::begin() } else { end_alone(&joining) }
     }
-    let found = if idle { all().find(|member| !member.used.load(Relaxed)) } else { None };
+    let found = if idle { choose(local().origin()) } else { None };
     let member = match found {
         Some(member) => {
             joining.idle -= 1;
             member
         }
-        None => create()?,
+        None => create(&mut joining)?,
     };
     member.used.store(true, Relaxed);
+    member.origin.store(local().origin(), Relaxed);
     // SeqCst: see where the ticker ends.
     THREADS.fetch_add(1, SeqCst);
     Some((member, key))
+}
+
+/// A member without a thread: of the first few, one whose last thread had the same
+/// origin. A thread that goes on with what its parent's last one left then finds
+/// the neighbours of those blocks, and two lines of such threads stay apart.
+fn choose(origin: u16) -> Option<&'static Member> {
+    let mut first = None;
+    for member in all().filter(|member| !member.used.load(Relaxed)).take(CANDIDATES) {
+        if member.origin.load(Relaxed) == origin {
+            return Some(member);
+        }
+        first = first.or(Some(member));
+    }
+    first
 }
 
 fn release(member: &'static Member) {
@@ -178,11 +200,14 @@ pub(crate) fn when_nearly_empty(call: fn()) {
     NEARLY_EMPTY.set(call);
 }
 
-fn create() -> Option<&'static Member> {
+fn create(joining: &mut Joining) -> Option<&'static Member> {
     let member: NonNull<Member> = metadata::take(size_of::<Member>())?.cast();
     let next = AtomicPtr::new(FIRST.load(Relaxed));
+    joining.made = joining.made.wrapping_add(1);
+    let heap = Lock::new(Heap::new(joining.made));
+    let (used, origin) = (AtomicBool::new(true), AtomicU16::new(0));
     // SAFETY: the piece is ours and large enough.
-    unsafe { member.write(Member { heap: Lock::new(Heap::new()), used: AtomicBool::new(true), next }) };
+    unsafe { member.write(Member { heap, used, origin, next }) };
     FIRST.store(member.as_ptr(), Release);
     // SAFETY: just written, never given back.
     Some(unsafe { member.as_ref() })

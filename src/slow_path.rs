@@ -66,6 +66,9 @@ fn refill_again(class: usize, zeroed: bool) -> *mut u8 {
 #[cold]
 #[inline(never)]
 pub(crate) fn spill(settings: &Settings, class: usize, block: usize) {
+    if local().phase() == Phase::Unborn {
+        local().set_origin(give::origin(class, block));
+    }
     start(settings);
     if with_heap(|heap| heap.spill(class, block)).is_none() {
         give::give(class, &[block], true);
@@ -83,6 +86,7 @@ pub(crate) fn spill_without_joining(settings: &Settings, class: usize, block: us
     if local().phase() != Phase::Unborn {
         return spill(settings, class, block);
     }
+    local().set_origin(give::origin(class, block));
     start(settings);
     registry::enter();
     give::give(class, &[block], true);

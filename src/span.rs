@@ -63,6 +63,8 @@ pub(crate) mod state {
 pub(crate) struct Span {
     kind: AtomicU8,
     pub(crate) state: AtomicU8,
+    /// The number of the heap that had it attached last; a hint.
+    pub(crate) heap: AtomicU16,
     /// How many words have every bit set: all of them, and the span is empty.
     full_words: AtomicU32,
     /// The block at which the next refill looks first; only whoever has it attached.
@@ -144,6 +146,7 @@ impl Span {
         Self {
             kind: AtomicU8::new(0),
             state: AtomicU8::new(state::BUSY),
+            heap: AtomicU16::new(0),
             full_words: AtomicU32::new(0),
             cursor: AtomicU16::new(0),
             run_pages: AtomicU32::new(0),

@@ -30,6 +30,8 @@ const GROW_AFTER: u8 = 2;
 pub(crate) struct Heap {
     /// The thread's storage; none while the heap has no thread.
     pub(crate) local: Option<&'static Local>,
+    /// What its spans are marked with.
+    number: u16,
     pub(crate) pools: [ClassPool; CLASSES],
     /// A bit for each class whose pool may hold anything. The others are not
     /// looked at when a thread comes or goes: they may be far away.
@@ -47,9 +49,10 @@ pub(crate) struct Heap {
 }
 
 impl Heap {
-    pub(crate) const fn new() -> Self {
+    pub(crate) const fn new(number: u16) -> Self {
         Self {
             local: None,
+            number,
             pools: [const { ClassPool::new() }; CLASSES],
             used: 0,
             area: Area::new(),
@@ -146,7 +149,7 @@ impl Heap {
         let Some(local) = self.local else { return ptr::null_mut() };
         let top = &local.tops[class];
         self.grow_if_pressed(class, top);
-        self.pools[class].refill(class, top) as *mut u8
+        self.pools[class].refill(class, top, self.number) as *mut u8
     }
 
     /// Takes a block from the owner, whose push found the magazine full or closed.
@@ -349,7 +352,7 @@ pub(crate) fn alloc_apart(class: usize) -> *mut u8 {
         return alloc_run(class, false);
     }
     let mut out = [0];
-    while let Some(span) = central::attach(class) {
+    while let Some(span) = central::attach(class, 0) {
         let taken = span.take(&GEOMETRY[class], &mut out, false);
         central::detach(class, span);
         if taken == 1 {

@@ -18,6 +18,7 @@ thread_local! {
             tops: [const { AtomicUsize::new(0) }; CLASSES],
             heap: AtomicPtr::new(ptr::null_mut()),
             phase: AtomicUsize::new(0),
+            origin: AtomicUsize::new(0),
         }
     };
 }
