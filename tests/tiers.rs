@@ -9,7 +9,7 @@ use std::time::Duration;
 
 // No tick but by hand.
 #[global_allocator]
-static HEAP: Neap = Neap::new().tick_interval(Duration::from_secs(3600));
+static HEAP: Neap = Neap::new().tick_interval(Duration::from_secs(3600)).huge_pages(false);
 
 /// A class that nothing else here uses.
 const SIZE: usize = 3000;
