@@ -8,7 +8,7 @@ use crate::os::Lock;
 use crate::page_heap::{self, Run};
 use crate::segment::Segment;
 use crate::size_class::{GEOMETRY, SLICE, SPAN_CLASSES};
-use crate::span::{Kind, Links, Span, state};
+use crate::span::{Kind, Links, NO_HEAP, Span, state};
 use core::ptr;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -56,7 +56,9 @@ pub(crate) fn attach(class: usize, heap: u16) -> Option<&'static Span> {
     }
     if let Some(span) = CLASSES[class].0.lock().pop(heap) {
         span.state.store(state::ATTACHED, Relaxed);
-        span.heap.store(heap, Relaxed);
+        if heap != NO_HEAP {
+            span.heap.store(heap, Relaxed);
+        }
         return Some(span);
     }
     let slices = GEOMETRY[class].slices as usize;

@@ -6,7 +6,7 @@ use crate::misuse::die;
 use crate::run;
 use crate::segment::Segment;
 use crate::size_class::{GEOMETRY, Geometry, PAGE, SLICE, SPAN_CLASSES, block_size};
-use crate::span::{Kind, Span, bits_between};
+use crate::span::{Kind, NO_HEAP, Span, bits_between};
 use core::mem::MaybeUninit;
 use core::sync::atomic::Ordering::Relaxed;
 use core::{ptr, slice};
@@ -33,7 +33,7 @@ pub(crate) fn origin(class: usize, block: usize) -> u16 {
             let head = segment.slice_of(block) & !(GEOMETRY[class].slices as usize - 1);
             segment.span(head).heap.load(Relaxed)
         }
-        _ => 0,
+        _ => NO_HEAP,
     }
 }
 

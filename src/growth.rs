@@ -15,7 +15,7 @@ static GROWN: AtomicUsize = AtomicUsize::new(0);
 /// So many, and a tick is due.
 static ALLOWED: AtomicUsize = AtomicUsize::new(LEAST);
 
-/// The last epoch brought much more than there was to return at its end.
+/// The last tick found little to return beside what had come.
 static LASTING: AtomicBool = AtomicBool::new(true);
 
 /// The program is about to touch so many pages that were not resident.

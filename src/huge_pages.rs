@@ -16,7 +16,7 @@
 use crate::growth;
 use crate::limit;
 use crate::os;
-use crate::segment::Segment;
+use crate::segment::{HUGE, Segment};
 use crate::settings;
 use crate::size_class::{GEOMETRY, PAGE, SLICE, SPAN_CLASSES};
 use crate::span::Kind;
@@ -25,31 +25,34 @@ use core::sync::atomic::Ordering::Relaxed;
 const BYTES: usize = 2 << 20;
 pub(crate) const SLICES: usize = BYTES / SLICE;
 /// A huge page whose spans have fewer free pages, below a sixteenth, stays whole
-/// until a purge.
+/// while none of its slices is free.
 const SPARE: usize = BYTES / PAGE / 16;
-/// The segment's bitmap that is this module's.
-const HUGE: usize = 3;
 /// The slices of a word's first huge page.
 const FIRST: u64 = (1 << SLICES) - 1;
 const _: () = assert!(SLICES == 32, "a word holds two");
 
 /// Whether what the heap grows by should be huge.
 pub(crate) fn are_wanted() -> bool {
-    growth::is_lasting() && limit::left_if_near().is_none() && settings::huge_pages()
+    growth::is_lasting() && limit::is_far_from(BYTES) && settings::huge_pages()
 }
 
-/// Has the system back slices, which the caller has and which were never
-/// touched, by a huge page.
-pub(crate) fn open(segment: &Segment, first: usize) {
-    segment.bits(HUGE)[first / 64].fetch_or(FIRST << (first % 64), Relaxed);
+/// Has the system back slices, which the caller has and which hold nothing, by a
+/// huge page. If it has none, the first page is resident, a small one.
+pub(crate) fn open(segment: &Segment, first: usize) -> bool {
     let start = (segment.base + first * SLICE) as *mut u8;
-    // SAFETY: of a segment, which is never unmapped, and the caller's alone. What
-    // is huge by the write stays so; without memory for it, it is a small page.
-    unsafe {
+    // SAFETY: of a segment, which is never unmapped, and the caller's alone.
+    let huge = unsafe {
         os::set_huge_pages(start, BYTES, true);
         start.write_volatile(0);
+        // Where there were small pages once, a write makes a small one again.
+        let huge = os::is_resident(start.add(BYTES - PAGE)) || os::make_huge_page(start, BYTES);
         os::set_huge_pages(start, BYTES, false);
+        huge
+    };
+    if huge {
+        segment.bits(HUGE)[first / 64].fetch_or(FIRST << (first % 64), Relaxed);
     }
+    huge
 }
 
 /// Whether the slice lies in a huge page that is whole.
@@ -70,20 +73,24 @@ pub(crate) fn worth_keeping(segment: &Segment, group: usize) -> u64 {
     pages.filter(|&(page, first)| word & page != 0 && little(group * 64 + first)).map(|(page, _)| page).sum()
 }
 
-/// Before slices of one group of 64 are released, or after a part of them was:
-/// their huge pages are whole no more. True if they had a part of one, which the
-/// system is to split.
-pub(crate) fn end(segment: &Segment, first: usize, count: usize) -> bool {
-    let word = &segment.bits(HUGE)[first / 64];
-    if word.load(Relaxed) == 0 {
-        return false;
-    }
-    let slices = if count < 64 { ((1 << count) - 1) << (first % 64) } else { u64::MAX };
-    let mut split = false;
+/// The bits of slices of one group of 64.
+fn bits_of(first: usize, count: usize) -> u64 {
+    if count < 64 { ((1 << count) - 1) << (first % 64) } else { u64::MAX }
+}
+
+/// Whether slices of one group are a part, not the whole, of a huge page.
+pub(crate) fn has_part(segment: &Segment, first: usize, count: usize) -> bool {
+    let word = segment.bits(HUGE)[first / 64].load(Relaxed);
+    let slices = bits_of(first, count);
+    [FIRST, !FIRST].into_iter().any(|page| word & page & slices != 0 && page & !slices != 0)
+}
+
+/// Slices of one group were released: their huge pages are whole no more.
+pub(crate) fn end(segment: &Segment, first: usize, count: usize) {
+    let (word, slices) = (&segment.bits(HUGE)[first / 64], bits_of(first, count));
     for page in [FIRST, !FIRST] {
-        if page & slices != 0 && word.fetch_and(!page, Relaxed) & page != 0 {
-            split |= page & !slices != 0;
+        if word.load(Relaxed) & page & slices != 0 {
+            word.fetch_and(!page, Relaxed);
         }
     }
-    split
 }

@@ -28,6 +28,12 @@ pub(crate) fn left_if_near() -> Option<usize> {
     (limit != usize::MAX && resident > limit / NEAR.1 * NEAR.0).then(|| limit.saturating_sub(resident))
 }
 
+/// With `more` bytes it will not be near.
+pub(crate) fn is_far_from(more: usize) -> bool {
+    let limit = settings::limit();
+    limit == usize::MAX || resident().saturating_add(more) <= limit / NEAR.1 * NEAR.0
+}
+
 /// With `more` bytes the limit is reached, and something has come since the
 /// last time that this was said: everything free should go back.
 #[inline]

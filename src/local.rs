@@ -29,7 +29,8 @@ pub(crate) struct Local {
     /// The thread's heap, once it has one.
     heap: AtomicPtr<c_void>,
     phase: AtomicUsize,
-    /// The number of the heap that the first block it freed came from.
+    /// The number of the heap that the last block it freed before it had one came
+    /// from, as far as it is known.
     origin: AtomicUsize,
 }
 

@@ -116,9 +116,14 @@ impl Neap {
     /// Whether a heap that grows by more than it frees takes transparent huge
     /// pages for that (Linux): 2 MiB in one page fault, within the allocation that
     /// needs it, and fewer misses of the address translation afterwards. A tick
-    /// that finds a sixteenth of one free has the system split it, for some 0.15 ms,
-    /// and returns those pages; less stays until a [`purge`](crate::purge). Blocks
-    /// above 4 MiB, mappings of their own, have huge pages or not from the start.
+    /// that finds parts of one free returns them, after the system has split it,
+    /// which takes some 0.15 ms. Only while no whole 64 KiB of it and less than a
+    /// sixteenth within spans are free it stays as it is, until a
+    /// [`purge`](crate::purge). Blocks above 4 MiB, mappings of their own, have huge
+    /// pages or not from the start.
+    ///
+    /// What a process shares with a fork's child is not split: of such a page the
+    /// system keeps what was returned, until it runs short or both let go of it.
     ///
     /// Unless it is said here, the system's own word holds: on where
     /// `/sys/kernel/mm/transparent_hugepage/enabled` is `always`, else off.

@@ -61,9 +61,42 @@ pub(crate) unsafe fn set_huge_pages(start: *mut u8, bytes: usize, huge: bool) {
 #[cfg(not(target_os = "linux"))]
 pub(crate) unsafe fn set_huge_pages(_: *mut u8, _: usize, _: bool) {}
 
+/// Whether a page is resident.
+///
+/// # Safety
+/// It is a page of a mapping of ours.
+#[cfg(target_os = "linux")]
+pub(crate) unsafe fn is_resident(page: *mut u8) -> bool {
+    let mut state = 0;
+    // SAFETY: by contract; one byte for one page.
+    unsafe { libc::mincore(page.cast(), 1, &mut state) == 0 && state & 1 == 1 }
+}
+
+/// Has the system make one huge page of a range where it may have huge ones;
+/// false if it cannot (before Linux 6.1 it never can).
+///
+/// # Safety
+/// The range is of a mapping of ours.
+#[cfg(target_os = "linux")]
+pub(crate) unsafe fn make_huge_page(start: *mut u8, bytes: usize) -> bool {
+    // SAFETY: by contract; the content stays.
+    unsafe { libc::madvise(start.cast(), bytes, libc::MADV_COLLAPSE) == 0 }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) unsafe fn is_resident(_: *mut u8) -> bool {
+    false
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) unsafe fn make_huge_page(_: *mut u8, _: usize) -> bool {
+    false
+}
+
 /// Has the system split the huge pages that lie partly in the range, which is
 /// to be released next. It would else drop the range from the process's books
-/// and keep the memory until it runs short.
+/// and keep the memory until it runs short; so it does with those that another
+/// process has too, after a fork.
 ///
 /// # Safety
 /// As for [`release`].

@@ -13,15 +13,9 @@ use crate::huge_pages;
 #[cfg(target_os = "linux")]
 use crate::live;
 use crate::os::{self, Lock};
-use crate::segment::Segment;
+use crate::segment::{BOOKS, FRESH, RESIDENT, Segment};
 use crate::size_class::{PAGE, SLICE};
 use core::sync::atomic::Ordering::Relaxed;
-
-const FRESH: usize = 0;
-const RESIDENT: usize = 1;
-/// A word to a group of 64 slices: not 0 if their books may be resident.
-const BOOKS: usize = 2;
-// The fourth is of `huge_pages.rs`.
 
 struct Totals {
     /// Free resident slices of all segments: none, and a search can be spared.
@@ -29,9 +23,12 @@ struct Totals {
     /// How many of them nobody needed in this epoch: their least number, and
     /// those that came home unused.
     idle: usize,
+    /// A thread makes a huge page, for all that need slices soon; others take
+    /// fresh ones meanwhile, and not 2 MiB each.
+    opening: bool,
 }
 
-static HEAP: Lock<Totals> = Lock::new(Totals { resident: 0, idle: 0 });
+static HEAP: Lock<Totals> = Lock::new(Totals { resident: 0, idle: 0, opening: false });
 
 /// Slices that belong together.
 #[derive(Clone, Copy)]
@@ -55,10 +52,12 @@ pub(crate) fn take(slices: usize, align: usize, many: bool) -> Option<(Run, u64)
     if let Some(taken) = heap.take_resident(slices, align) {
         return Some(taken);
     }
-    if many && huge_pages::are_wanted() {
+    if many && !heap.opening && huge_pages::are_wanted() {
+        heap.opening = true;
         drop(heap);
         open_huge_page();
         heap = HEAP.lock();
+        heap.opening = false;
         if let Some(taken) = heap.take_resident(slices, align) {
             return Some(taken);
         }
@@ -75,7 +74,7 @@ pub(crate) fn take(slices: usize, align: usize, many: bool) -> Option<(Run, u64)
     Some((run, heap.claim(run)))
 }
 
-/// Makes the slices of a fresh huge page free ones, all resident.
+/// Makes a huge page of fresh slices, which are free and resident then.
 #[cold]
 fn open_huge_page() {
     let fresh = |segment: &Segment, word: usize| segment.bits(FRESH)[word].load(Relaxed);
@@ -85,9 +84,15 @@ fn open_huge_page() {
         heap.claim(run);
         run
     };
-    huge_pages::open(run.segment, run.first);
-    growth::add(huge_pages::SLICES * (SLICE / PAGE));
-    give(run, u64::MAX, true);
+    if huge_pages::open(run.segment, run.first) {
+        growth::add(huge_pages::SLICES * (SLICE / PAGE));
+        give(run, u64::MAX, true);
+    } else {
+        // There will be none for the next slices either.
+        growth::set_lasting(false);
+        growth::add(SLICE / PAGE);
+        give(run, 1, true);
+    }
 }
 
 /// Takes the slices right behind `run`, if they are free.
@@ -159,12 +164,13 @@ fn release_slices(segment: &'static Segment, group: usize, slices: u64) -> u64 {
     for (first, count) in stretches(slices) {
         let run = Run { segment, first: group * 64 + first, slices: count };
         let start = run.start() as *mut u8;
-        if huge_pages::end(segment, run.first, count) {
+        if huge_pages::has_part(segment, run.first, count) {
             // SAFETY: as below.
             unsafe { os::split_huge_pages(start, count * SLICE) };
         }
         // SAFETY: free slices that nobody can take meanwhile.
         if unsafe { os::release(start, count * SLICE) } {
+            huge_pages::end(segment, run.first, count);
             #[cfg(target_os = "linux")]
             live::release(segment, run.first, count);
             returned |= mask(count) << first;
@@ -201,8 +207,11 @@ pub(crate) fn lock_for_fork() {
 /// # Safety
 /// Only after [`lock_for_fork`], by the same thread or its copy in the child.
 pub(crate) unsafe fn unlock_after_fork() {
-    // SAFETY: locked by this thread.
-    unsafe { HEAP.force_unlock() };
+    // SAFETY: locked by this thread. In a child, whoever was opening is not there.
+    unsafe {
+        (*HEAP.as_mut_ptr()).opening = false;
+        HEAP.force_unlock();
+    }
 }
 
 impl Totals {

@@ -9,6 +9,7 @@ use crate::live;
 use crate::local::{Local, Phase, local};
 use crate::metadata;
 use crate::os::Lock;
+use crate::span::NO_HEAP;
 use crate::thread_heap::Heap;
 use core::ffi::c_void;
 use core::ptr::{self, NonNull};
@@ -33,7 +34,7 @@ struct Joining {
     key: Option<libc::pthread_key_t>,
     /// Members without a thread.
     idle: usize,
-    /// The number of the last member made; beyond 65,535 numbers occur again.
+    /// The number of the last member made; after 65,535 the first come again.
     made: u16,
 }
 
@@ -203,9 +204,9 @@ pub(crate) fn when_nearly_empty(call: fn()) {
 fn create(joining: &mut Joining) -> Option<&'static Member> {
     let member: NonNull<Member> = metadata::take(size_of::<Member>())?.cast();
     let next = AtomicPtr::new(FIRST.load(Relaxed));
-    joining.made = joining.made.wrapping_add(1);
+    joining.made = joining.made.checked_add(1).unwrap_or(NO_HEAP + 1);
     let heap = Lock::new(Heap::new(joining.made));
-    let (used, origin) = (AtomicBool::new(true), AtomicU16::new(0));
+    let (used, origin) = (AtomicBool::new(true), AtomicU16::new(NO_HEAP));
     // SAFETY: the piece is ours and large enough.
     unsafe { member.write(Member { heap, used, origin, next }) };
     FIRST.store(member.as_ptr(), Release);

@@ -11,8 +11,15 @@ use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64};
 
 /// Segments start on a granule and are a whole number of them.
 const GRANULE: usize = RUN_MAX;
-/// Bitmaps that the page heap keeps of each segment.
-pub(crate) const BITMAPS: usize = 4;
+/// Bitmaps of the slices. Free ones that read as zero and cost nothing.
+pub(crate) const FRESH: usize = 0;
+/// Free ones that hold pages.
+pub(crate) const RESIDENT: usize = 1;
+/// A word to a group of 64 slices: not 0 if their books may be resident.
+pub(crate) const BOOKS: usize = 2;
+/// Those in a huge page that is whole.
+pub(crate) const HUGE: usize = 3;
+const BITMAPS: usize = 4;
 /// Address space asked for at once; less where the system grants less.
 const LARGEST: usize = 1 << 30;
 
@@ -22,8 +29,8 @@ pub(crate) struct Segment {
     pub(crate) slices: usize,
     spans: NonNull<Span>,
     next: AtomicPtr<Segment>,
-    /// Which slices are free and how they are backed, by the page heap: as many
-    /// arrays as [`BITMAPS`] of [`Segment::words`] words each.
+    /// Which slices are free and how they are backed: [`BITMAPS`] arrays of
+    /// [`Segment::words`] words each. But for [`HUGE`] the page heap's lock guards them.
     bits: NonNull<AtomicU64>,
     /// The live map of the C family, once it has blocks here (see `live.rs`).
     pub(crate) live: AtomicPtr<AtomicU8>,
@@ -60,7 +67,7 @@ impl Segment {
         self.slices.div_ceil(64)
     }
 
-    /// The page heap's bitmap `which`, below [`BITMAPS`].
+    /// A bitmap of the slices: [`FRESH`], [`RESIDENT`], [`BOOKS`] or [`HUGE`].
     pub(crate) fn bits(&self, which: usize) -> &'static [AtomicU64] {
         debug_assert!(which < BITMAPS);
         // SAFETY: so many arrays of `words` words each, mapped for ever.

@@ -5,7 +5,7 @@ use crate::misuse::report;
 use crate::os;
 use core::ffi::CStr;
 use core::sync::atomic::Ordering::Relaxed;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 /// The settings as a program gives them.
 #[derive(Clone, Copy, Debug)]
@@ -41,11 +41,9 @@ static THREAD_POOL_BYTES: AtomicUsize = AtomicUsize::new(Settings::DEFAULT.threa
 /// Near the limit threads may pool a part of that.
 static NEAR_LIMIT: AtomicBool = AtomicBool::new(false);
 static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
-/// 0, 1, or [`UNKNOWN`] if it was not said.
-static HUGE_PAGES: AtomicU8 = AtomicU8::new(UNKNOWN);
-/// The system's word; [`UNKNOWN`] until it matters, as it is read from a file.
-static SYSTEM_HUGE_PAGES: AtomicU8 = AtomicU8::new(UNKNOWN);
-const UNKNOWN: u8 = 2;
+static HUGE_PAGES: AtomicBool = AtomicBool::new(false);
+/// By the program or the environment, not by the system.
+static HUGE_PAGES_SAID: AtomicBool = AtomicBool::new(false);
 static BARRIER_WORKS: AtomicBool = AtomicBool::new(false);
 /// What is wrong in the environment was said.
 static SAID: AtomicBool = AtomicBool::new(false);
@@ -63,7 +61,8 @@ pub(crate) fn read(settings: &Settings) {
     LIMIT.store(read_limit(settings), Relaxed);
     let huge = variable(c"NEAP_HUGE_PAGES", "0 or 1", |&value| value <= 1);
     let huge = huge.map(|value| value == 1).or(settings.huge_pages);
-    HUGE_PAGES.store(huge.map_or(UNKNOWN, u8::from), Relaxed);
+    HUGE_PAGES_SAID.store(huge.is_some(), Relaxed);
+    HUGE_PAGES.store(huge.unwrap_or_else(os::prefers_huge_pages), Relaxed);
     SAID.store(has_environment(), Relaxed);
     os::register_barrier();
     BARRIER_WORKS.store(os::barrier(), Relaxed);
@@ -83,20 +82,14 @@ pub(crate) fn limit() -> usize {
     LIMIT.load(Relaxed)
 }
 
-/// Whether a large heap that grows may have huge pages.
+/// Whether a heap that grows should have huge pages.
 pub(crate) fn huge_pages() -> bool {
-    huge_pages_if_said().unwrap_or_else(|| {
-        if SYSTEM_HUGE_PAGES.load(Relaxed) == UNKNOWN {
-            SYSTEM_HUGE_PAGES.store(os::prefers_huge_pages() as u8, Relaxed);
-        }
-        SYSTEM_HUGE_PAGES.load(Relaxed) == 1
-    })
+    HUGE_PAGES.load(Relaxed)
 }
 
-/// None if that is left to the system.
+/// The same; none if that is the system's word.
 pub(crate) fn huge_pages_if_said() -> Option<bool> {
-    let said = HUGE_PAGES.load(Relaxed);
-    (said != UNKNOWN).then_some(said == 1)
+    HUGE_PAGES_SAID.load(Relaxed).then(huge_pages)
 }
 
 /// By a tick: whether the limit is near.

@@ -30,6 +30,9 @@ const _: () = {
     }
 };
 
+/// Instead of a heap's number.
+pub(crate) const NO_HEAP: u16 = 0;
+
 /// What a slice is: the first of a span or run, inside one, or none of these.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
@@ -74,7 +77,8 @@ pub(crate) struct Span {
     base: AtomicUsize,
     /// Pages that are not resident: never touched, or returned.
     released: AtomicU64,
-    /// Pages with a block that the program took or gave back in this epoch.
+    /// Pages with a block that the program took or gave back in this epoch, or
+    /// which came with the span: more blocks are about to be taken.
     touched: AtomicU64,
     /// Links of the class's list, guarded by its lock.
     pub(crate) links: UnsafeCell<Links>,
@@ -146,7 +150,7 @@ impl Span {
         Self {
             kind: AtomicU8::new(0),
             state: AtomicU8::new(state::BUSY),
-            heap: AtomicU16::new(0),
+            heap: AtomicU16::new(NO_HEAP),
             full_words: AtomicU32::new(0),
             cursor: AtomicU16::new(0),
             run_pages: AtomicU32::new(0),

@@ -16,6 +16,7 @@ use crate::os;
 use crate::run;
 use crate::settings;
 use crate::size_class::{CACHE_LINE, CLASSES, GEOMETRY, SPAN_CLASSES, block_size};
+use crate::span::NO_HEAP;
 use crate::sync::{AtomicUsize, Ordering::Relaxed};
 use core::ptr;
 
@@ -352,7 +353,7 @@ pub(crate) fn alloc_apart(class: usize) -> *mut u8 {
         return alloc_run(class, false);
     }
     let mut out = [0];
-    while let Some(span) = central::attach(class, 0) {
+    while let Some(span) = central::attach(class, NO_HEAP) {
         let taken = span.take(&GEOMETRY[class], &mut out, false);
         central::detach(class, span);
         if taken == 1 {

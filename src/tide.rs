@@ -36,7 +36,8 @@ const PATIENCE: usize = 4;
 /// Below so many resident pages, 64 MiB, there is too little to gain for the
 /// faults of what comes and goes.
 const SMALL: usize = 16 << 10;
-/// Growth is worth huge pages unless an eighth of it went back, or of so many pages, 4 MiB.
+/// Growth is worth huge pages unless an eighth of what came went back, or of so
+/// many pages, 4 MiB, if less came.
 const LASTING: usize = 1024;
 /// Of growth near the soft limit, in pages.
 const LEAST_NEAR: usize = 32;
@@ -64,6 +65,8 @@ struct Tide {
     phase: Phase,
     /// What was in use in this epoch stays; false for a purge.
     age: bool,
+    /// Huge pages with little to return stay whole.
+    keep: bool,
     /// Growth ended the epoch: classes that were not in demand in it have no
     /// need of what was freed, and others do.
     early: bool,
@@ -84,6 +87,7 @@ struct Tide {
 static TIDE: Lock<Tide> = Lock::new(Tide {
     phase: Phase::Idle,
     age: true,
+    keep: true,
     early: false,
     demand: 0,
     due: 0,
@@ -194,6 +198,7 @@ impl Tide {
         (self.grown, self.returned) = (growth::begin(), 0);
         let near = limit::left_if_near();
         settings::set_near_limit(near.is_some());
+        self.keep = age && near.is_none();
         let interval = settings::tick_interval_ms();
         let interval = if near.is_some() { (interval / 8).max(1) } else { interval };
         self.due = os::now_ms().saturating_add(interval);
@@ -279,7 +284,7 @@ impl Tide {
             return Phase::Spans(segment.next(), 0);
         };
         let end = (slice / 64 + 1) * 64;
-        let kept = if self.age { huge_pages::worth_keeping(segment, slice / 64) } else { 0 };
+        let kept = if self.keep { huge_pages::worth_keeping(segment, slice / 64) } else { 0 };
         while slice < end {
             let span = segment.span(slice);
             slice += match span.kind() {

@@ -6,8 +6,10 @@ mod common;
 use common::{MIB, Random, child_succeeds, resident};
 use neap::Neap;
 use std::fs::{self, File};
+use std::hint::black_box;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::sync::Barrier;
 use std::time::Duration;
 
 #[global_allocator]
@@ -167,7 +169,7 @@ fn what_comes_after_much_went_back_has_small_pages() {
         return;
     }
     child_succeeds("what_comes_after_much_went_back_has_small_pages", &ON, || {
-        let found = (0..10).filter(|&round| {
+        let found = (0..20).filter(|&round| {
             drop(blocks(64 * MIB, &mut Random(6 + round)));
             neap::purge();
             let few = of_sizes(&[2048], 3 * MIB, &mut Random(7));
@@ -178,7 +180,7 @@ fn what_comes_after_much_went_back_has_small_pages() {
         // A tick of the ticker's may come in between, but not often.
         let found = found.count();
         println!("{found} KiB above the start");
-        assert!(found <= 1, "{found} times");
+        assert!(found <= 3, "{found} times");
     });
 }
 
@@ -240,6 +242,122 @@ fn slices_of_a_huge_page_go_back_for_good() {
             keep(330 * MIB, |_, block| block.as_ptr() as usize & MIB != 0);
         });
     }
+}
+
+#[test]
+fn slices_that_were_locked_go_back_for_good_later() {
+    if !on_offer() {
+        return;
+    }
+    child_succeeds("slices_that_were_locked_go_back_for_good_later", &ON, || {
+        let mut all = of_sizes(&[256], 128 * MIB, &mut Random(8));
+        let addresses = || all.iter().map(|block| block.as_ptr() as usize);
+        let (from, end) = (addresses().min(), addresses().max());
+        let (from, end) = (from.expect("a block") & !4095, end.expect("a block"));
+        // SAFETY: nothing is written.
+        if unsafe { libc::mlock(from as *const libc::c_void, end - from) } != 0 {
+            return;
+        }
+        all.retain(|block| block.as_ptr() as usize & MIB != 0);
+        ticks(3);
+        // SAFETY: as above.
+        unsafe { libc::munlock(from as *const libc::c_void, end - from) };
+        ticks(4);
+        let some = || all.iter().step_by(all.len() / 10_000);
+        if let Some(parts) = on_parts_of_larger_pages(some()) {
+            assert!(parts < 1000, "{parts} of {} on parts of larger pages", some().count());
+        }
+    });
+}
+
+#[test]
+fn where_small_pages_were_huge_ones_come_again() {
+    // Since Linux 6.1; older systems take the advice, but only where no page was.
+    // SAFETY: no bytes.
+    let possible = unsafe { libc::madvise(std::ptr::null_mut(), 0, libc::MADV_COLLAPSE) == 0 };
+    if !on_offer() || !possible {
+        return;
+    }
+    child_succeeds("where_small_pages_were_huge_ones_come_again", &ON, || {
+        let mut all = of_sizes(&[1000], 256 * MIB, &mut Random(9));
+        let grown = huge();
+        assert!(grown > 200 * MIB, "{grown} {}", neap::stats());
+        // Every other slice, and then the rest.
+        all.retain(|block| block.as_ptr() as usize >> 16 & 1 == 0);
+        ticks(3);
+        assert!(huge() < 32 * MIB, "{}", huge());
+        drop(all);
+        // The last one finds nothing to return.
+        ticks(4);
+        let all = of_sizes(&[1000], 256 * MIB, &mut Random(9));
+        assert!(huge() > grown - grown / 8, "{} of {grown}", huge());
+        drop(all);
+    });
+}
+
+#[test]
+fn what_the_system_does_not_give_is_not_counted() {
+    child_succeeds("what_the_system_does_not_give_is_not_counted", &ON, || {
+        // SAFETY: no pointers.
+        if unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) } != 0 {
+            return;
+        }
+        let before = neap::stats().resident;
+        let few = of_sizes(&[1000], 3 * MIB, &mut Random(10));
+        let more = neap::stats().resident - before;
+        assert!(more < 4 * MIB, "{more} {}", neap::stats());
+        drop(few);
+    });
+}
+
+#[test]
+fn none_that_would_come_near_the_limit() {
+    let near = [("NEAP_HUGE_PAGES", "1"), ("NEAP_LIMIT_BYTES", "2700000")];
+    child_succeeds("none_that_would_come_near_the_limit", &near, || {
+        let few = of_sizes(&[1000], MIB, &mut Random(11));
+        assert_eq!(huge(), 0);
+        drop(few);
+    });
+}
+
+/// How much more is resident after each of many threads took a block of a class
+/// that was not in use, all at once.
+fn grown_by_threads(size: usize) -> usize {
+    const THREADS: usize = 64;
+    let barrier = &Barrier::new(THREADS + 1);
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(move || {
+                let first = black_box(vec![1u8; 8]);
+                barrier.wait();
+                barrier.wait();
+                let second = black_box(vec![1u8; size]);
+                barrier.wait();
+                barrier.wait();
+                drop((first, second));
+            });
+        }
+        barrier.wait();
+        let before = resident();
+        barrier.wait();
+        barrier.wait();
+        let after = resident();
+        barrier.wait();
+        after.saturating_sub(before)
+    })
+}
+
+#[test]
+fn threads_do_not_each_make_one() {
+    if !on_offer() {
+        return;
+    }
+    child_succeeds("threads_do_not_each_make_one", &ON, || {
+        let sizes = [100, 200, 300, 400, 500, 600, 700, 800, 900, 1000];
+        let most = sizes.into_iter().map(grown_by_threads).max().expect("a size");
+        println!("{} KiB above the start", most >> 10);
+        assert!(most < 12 * MIB, "{most} {}", neap::stats());
+    });
 }
 
 #[test]
