@@ -32,6 +32,10 @@ mod os {
     pub(crate) unsafe fn release(_: *mut u8, _: usize) -> bool {
         true
     }
+
+    /// # Safety
+    /// None needed: there are no huge pages.
+    pub(crate) unsafe fn split_huge_pages(_: *mut u8, _: usize) {}
 }
 
 use loom::sync::Arc;
@@ -130,7 +134,7 @@ fn pages_return_beside_take_and_give() {
                 more
             })
         };
-        span.release_pages(class, false);
+        span.release_pages(class, false, false);
         let mut all = user.join().unwrap();
         all.extend(take(&span, class, 8));
         all.extend(kept);
