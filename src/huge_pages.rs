@@ -37,7 +37,7 @@ pub(crate) fn are_wanted() -> bool {
 }
 
 /// Has the system back slices, which the caller has and which hold nothing, by a
-/// huge page. If it has none, the first page is resident, a small one.
+/// huge page. If it has none, some small pages may be resident.
 pub(crate) fn open(segment: &Segment, first: usize) -> bool {
     let start = (segment.base + first * SLICE) as *mut u8;
     // SAFETY: of a segment, which is never unmapped, and the caller's alone.

@@ -80,8 +80,12 @@ pub(crate) unsafe fn is_resident(page: *mut u8) -> bool {
 #[cfg(target_os = "linux")]
 pub(crate) unsafe fn make_huge_page(start: *mut u8, bytes: usize) -> bool {
     // SAFETY: by contract; the content stays.
-    unsafe { libc::madvise(start.cast(), bytes, libc::MADV_COLLAPSE) == 0 }
+    unsafe { libc::madvise(start.cast(), bytes, MADV_COLLAPSE) == 0 }
 }
+
+/// The `libc` crate has it for some C libraries only.
+#[cfg(target_os = "linux")]
+const MADV_COLLAPSE: libc::c_int = 25;
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) unsafe fn is_resident(_: *mut u8) -> bool {
@@ -207,11 +211,16 @@ pub(crate) fn read_file(path: &CStr, out: &mut [u8]) -> usize {
     }
 }
 
-/// Whether the system makes all memory huge that it can, without being asked.
-pub(crate) fn prefers_huge_pages() -> bool {
+/// Whether there are to be huge pages: as is said, but never where the system
+/// forbids them; else where it makes all memory huge that it can.
+pub(crate) fn huge_pages(said: Option<bool>) -> bool {
+    if !cfg!(target_os = "linux") || said == Some(false) {
+        return false;
+    }
     let mut text = [0; 64];
     let count = read_file(c"/sys/kernel/mm/transparent_hugepage/enabled", &mut text);
-    text[..count].starts_with(b"[always]")
+    let is = |word: &[u8]| text[..count].windows(word.len()).any(|part| part == word);
+    if said.is_some() { !is(b"[never]") } else { is(b"[always]") }
 }
 
 /// Sleeps until [`wake`], if the word still is `value`, or until the time is over.

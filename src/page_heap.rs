@@ -88,10 +88,14 @@ fn open_huge_page() {
         growth::add(huge_pages::SLICES * (SLICE / PAGE));
         give(run, u64::MAX, true);
     } else {
-        // There will be none for the next slices either.
+        // There will be none for the next slices either. What came instead goes.
         growth::set_lasting(false);
-        growth::add(SLICE / PAGE);
-        give(run, 1, true);
+        // SAFETY: ours, and on no bitmap.
+        let gone = unsafe { os::release(run.start() as *mut u8, run.slices * SLICE) };
+        if !gone {
+            growth::add(run.slices * (SLICE / PAGE));
+        }
+        give(run, if gone { 0 } else { u64::MAX }, true);
     }
 }
 

@@ -61,8 +61,8 @@ pub(crate) fn read(settings: &Settings) {
     LIMIT.store(read_limit(settings), Relaxed);
     let huge = variable(c"NEAP_HUGE_PAGES", "0 or 1", |&value| value <= 1);
     let huge = huge.map(|value| value == 1).or(settings.huge_pages);
+    HUGE_PAGES.store(os::huge_pages(huge), Relaxed);
     HUGE_PAGES_SAID.store(huge.is_some(), Relaxed);
-    HUGE_PAGES.store(huge.unwrap_or_else(os::prefers_huge_pages), Relaxed);
     SAID.store(has_environment(), Relaxed);
     os::register_barrier();
     BARRIER_WORKS.store(os::barrier(), Relaxed);

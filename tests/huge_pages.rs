@@ -15,6 +15,9 @@ use std::time::Duration;
 #[global_allocator]
 static HEAP: Neap = Neap::new().tick_interval(Duration::from_millis(100)).background(true);
 
+/// The `libc` crate has it for some C libraries only.
+const MADV_COLLAPSE: libc::c_int = 25;
+
 const ON: [(&str, &str); 1] = [("NEAP_HUGE_PAGES", "1")];
 
 /// Whether the system gives huge pages to those who ask.
@@ -274,7 +277,7 @@ fn slices_that_were_locked_go_back_for_good_later() {
 fn where_small_pages_were_huge_ones_come_again() {
     // Since Linux 6.1; older systems take the advice, but only where no page was.
     // SAFETY: no bytes.
-    let possible = unsafe { libc::madvise(std::ptr::null_mut(), 0, libc::MADV_COLLAPSE) == 0 };
+    let possible = unsafe { libc::madvise(std::ptr::null_mut(), 0, MADV_COLLAPSE) == 0 };
     if !on_offer() || !possible {
         return;
     }
@@ -291,6 +294,19 @@ fn where_small_pages_were_huge_ones_come_again() {
         ticks(4);
         let all = of_sizes(&[1000], 256 * MIB, &mut Random(9));
         assert!(huge() > grown - grown / 8, "{} of {grown}", huge());
+        drop(all);
+    });
+}
+
+#[test]
+fn none_where_the_system_forbids_them() {
+    let enabled = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+    if !enabled.is_ok_and(|text| text.contains("[never]")) {
+        return;
+    }
+    child_succeeds("none_where_the_system_forbids_them", &ON, || {
+        let all = blocks(64 * MIB, &mut Random(12));
+        assert_eq!(huge(), 0);
         drop(all);
     });
 }
