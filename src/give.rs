@@ -25,12 +25,19 @@ struct Neighbours {
     pages: u64,
 }
 
+/// The first slice of a block's span: spans of several slices are aligned to
+/// them, and segments to more.
+#[inline(always)]
+fn head_of(segment: &Segment, geometry: &Geometry, block: usize) -> usize {
+    segment.slice_of(block) & !(geometry.slices as usize - 1)
+}
+
 /// The number of the heap that a block was taken by, as far as it is known; any
 /// address will do.
 pub(crate) fn origin(class: usize, block: usize) -> u16 {
     match Segment::of(block) {
         Some(segment) if class < SPAN_CLASSES => {
-            let head = segment.slice_of(block) & !(GEOMETRY[class].slices as usize - 1);
+            let head = head_of(segment, &GEOMETRY[class], block);
             segment.span(head).heap.load(Relaxed)
         }
         _ => NO_HEAP,
@@ -169,8 +176,7 @@ impl Finder {
                 None => die("free of a block that was not allocated by Neap", block),
             },
         };
-        // Spans of several slices are aligned to them, and segments to more.
-        let head = segment.slice_of(block) & !(self.geometry.slices as usize - 1);
+        let head = head_of(segment, &self.geometry, block);
         let span = segment.span(head);
         if !span.is_class(self.class) {
             refuse(&self.geometry, segment, block);
@@ -205,8 +211,7 @@ fn follow(block: usize, step: usize, others: &[usize]) -> usize {
 /// Says what is wrong with a block that its class's span does not know.
 #[cold]
 fn refuse(geometry: &Geometry, segment: &Segment, block: usize) -> ! {
-    let slice = segment.slice_of(block);
-    let head = slice & !(geometry.slices as usize - 1);
+    let (slice, head) = (segment.slice_of(block), head_of(segment, geometry, block));
     match segment.span(slice).kind() {
         Kind::Free => die("double free", block),
         Kind::Class(class) if GEOMETRY[class].size != geometry.size => {

@@ -19,7 +19,7 @@ use crate::os;
 use crate::segment::{HUGE, Segment};
 use crate::settings;
 use crate::size_class::{GEOMETRY, PAGE, SLICE, SPAN_CLASSES};
-use crate::span::Kind;
+use crate::span::{Kind, bits_between};
 use core::sync::atomic::Ordering::Relaxed;
 
 const BYTES: usize = 2 << 20;
@@ -41,14 +41,7 @@ pub(crate) fn are_wanted() -> bool {
 pub(crate) fn open(segment: &Segment, first: usize) -> bool {
     let start = (segment.base + first * SLICE) as *mut u8;
     // SAFETY: of a segment, which is never unmapped, and the caller's alone.
-    let huge = unsafe {
-        os::set_huge_pages(start, BYTES, true);
-        start.write_volatile(0);
-        // Where there were small pages once, a write makes a small one again.
-        let huge = os::is_resident(start.add(BYTES - PAGE)) || os::make_huge_page(start, BYTES);
-        os::set_huge_pages(start, BYTES, false);
-        huge
-    };
+    let huge = unsafe { os::make_huge_page(start, BYTES) };
     if huge {
         segment.bits(HUGE)[first / 64].fetch_or(FIRST << (first % 64), Relaxed);
     }
@@ -75,7 +68,7 @@ pub(crate) fn worth_keeping(segment: &Segment, group: usize) -> u64 {
 
 /// The bits of slices of one group of 64.
 fn bits_of(first: usize, count: usize) -> u64 {
-    if count < 64 { ((1 << count) - 1) << (first % 64) } else { u64::MAX }
+    bits_between(first % 64, first % 64 + count - 1)
 }
 
 /// Whether slices of one group are a part, not the whole, of a huge page.

@@ -23,9 +23,7 @@ pub(crate) fn resident() -> usize {
 
 /// What is still to be had below the limit, if that is near.
 pub(crate) fn left_if_near() -> Option<usize> {
-    let limit = settings::limit();
-    let resident = resident();
-    (limit != usize::MAX && resident > limit / NEAR.1 * NEAR.0).then(|| limit.saturating_sub(resident))
+    (!is_far_from(0)).then(|| settings::limit().saturating_sub(resident()))
 }
 
 /// With `more` bytes it will not be near.

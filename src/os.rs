@@ -61,58 +61,36 @@ pub(crate) unsafe fn set_huge_pages(start: *mut u8, bytes: usize, huge: bool) {
 #[cfg(not(target_os = "linux"))]
 pub(crate) unsafe fn set_huge_pages(_: *mut u8, _: usize, _: bool) {}
 
-/// Whether a page is resident.
+/// Has the system back a range that holds nothing by one huge page, and by small
+/// ones again what is touched of it after that was returned. False if it has
+/// none; then some small pages may be resident.
 ///
 /// # Safety
-/// It is a page of a mapping of ours.
-#[cfg(target_os = "linux")]
-pub(crate) unsafe fn is_resident(page: *mut u8) -> bool {
-    let mut state = 0;
-    // SAFETY: by contract; one byte for one page.
-    unsafe { libc::mincore(page.cast(), 1, &mut state) == 0 && state & 1 == 1 }
-}
-
-/// Has the system make one huge page of a range where it may have huge ones;
-/// false if it cannot (before Linux 6.1 it never can).
-///
-/// # Safety
-/// The range is of a mapping of ours.
+/// The range is of a mapping of ours, in nobody's use, and as a huge page is.
 #[cfg(target_os = "linux")]
 pub(crate) unsafe fn make_huge_page(start: *mut u8, bytes: usize) -> bool {
-    // SAFETY: by contract; the content stays.
-    unsafe { libc::madvise(start.cast(), bytes, MADV_COLLAPSE) == 0 }
+    let mut state = 0;
+    // SAFETY: by contract; one byte of state for the last page.
+    unsafe {
+        set_huge_pages(start, bytes, true);
+        start.write_volatile(0);
+        let last = start.add(bytes - crate::size_class::PAGE);
+        let resident = libc::mincore(last.cast(), 1, &mut state) == 0 && state & 1 == 1;
+        // Where there were small pages once, the write made a small one again.
+        let huge = resident || libc::madvise(start.cast(), bytes, MADV_COLLAPSE) == 0;
+        set_huge_pages(start, bytes, false);
+        huge
+    }
 }
 
-/// The `libc` crate has it for some C libraries only.
+/// Since Linux 6.1. The `libc` crate has it for some C libraries only.
 #[cfg(target_os = "linux")]
 const MADV_COLLAPSE: libc::c_int = 25;
-
-#[cfg(not(target_os = "linux"))]
-pub(crate) unsafe fn is_resident(_: *mut u8) -> bool {
-    false
-}
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) unsafe fn make_huge_page(_: *mut u8, _: usize) -> bool {
     false
 }
-
-/// Has the system split the huge pages that lie partly in the range, which is
-/// to be released next. It would else drop the range from the process's books
-/// and keep the memory until it runs short; so it does with those that another
-/// process has too, after a fork.
-///
-/// # Safety
-/// As for [`release`].
-#[cfg(target_os = "linux")]
-pub(crate) unsafe fn split_huge_pages(start: *mut u8, bytes: usize) {
-    // Splits them as it cannot mark a part of one.
-    // SAFETY: by contract.
-    unsafe { libc::madvise(start.cast(), bytes, libc::MADV_FREE) };
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(crate) unsafe fn split_huge_pages(_: *mut u8, _: usize) {}
 
 /// Moves pages to `place` in one step; where they were reads as zero then.
 /// False if the system cannot; then the pages are where they were, but `place`
@@ -143,6 +121,25 @@ pub(crate) unsafe fn release(start: *mut u8, bytes: usize) -> bool {
     // SAFETY: the caller owns the pages; anonymous memory may be dropped.
     let refused = unsafe { libc::madvise(start.cast(), bytes, libc::MADV_DONTNEED) };
     refused == 0
+}
+
+/// The same for pages that may be a part of a huge one (`part`): the system is to
+/// split it first. It would else drop the range from the process's books and keep
+/// the memory until it runs short; so it does with huge pages that another process
+/// has too, after a fork.
+///
+/// # Safety
+/// As for [`release`].
+pub(crate) unsafe fn release_part(start: *mut u8, bytes: usize, part: bool) -> bool {
+    #[cfg(target_os = "linux")]
+    if part {
+        // Splits it, as it cannot mark a part of one.
+        // SAFETY: by contract.
+        unsafe { libc::madvise(start.cast(), bytes, libc::MADV_FREE) };
+    }
+    let _ = part;
+    // SAFETY: by contract.
+    unsafe { release(start, bytes) }
 }
 
 /// Milliseconds of the monotonic clock, to the kernel's tick; no system call.

@@ -167,13 +167,9 @@ fn release_slices(segment: &'static Segment, group: usize, slices: u64) -> u64 {
     let mut returned = 0u64;
     for (first, count) in stretches(slices) {
         let run = Run { segment, first: group * 64 + first, slices: count };
-        let start = run.start() as *mut u8;
-        if huge_pages::has_part(segment, run.first, count) {
-            // SAFETY: as below.
-            unsafe { os::split_huge_pages(start, count * SLICE) };
-        }
+        let part = huge_pages::has_part(segment, run.first, count);
         // SAFETY: free slices that nobody can take meanwhile.
-        if unsafe { os::release(start, count * SLICE) } {
+        if unsafe { os::release_part(run.start() as *mut u8, count * SLICE, part) } {
             huge_pages::end(segment, run.first, count);
             #[cfg(target_os = "linux")]
             live::release(segment, run.first, count);

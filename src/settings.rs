@@ -52,15 +52,14 @@ static SAID: AtomicBool = AtomicBool::new(false);
 /// perhaps defaults before, as long as only C's calls were seen.
 pub(crate) fn read(settings: &Settings) {
     let interval = variable(c"NEAP_TICK_INTERVAL_MS", "milliseconds above 0", |&value| value > 0);
-    let background = variable(c"NEAP_BACKGROUND", "0 or 1", |&value| value <= 1);
+    let background = flag(c"NEAP_BACKGROUND");
     let pool = variable(c"NEAP_THREAD_POOL_BYTES", "a number of bytes", |_| true);
     TICK_INTERVAL_MS.store(interval.unwrap_or(settings.tick_interval_ms.max(1)), Relaxed);
-    BACKGROUND.store(background.map_or(settings.background, |value| value == 1), Relaxed);
+    BACKGROUND.store(background.unwrap_or(settings.background), Relaxed);
     let pool = pool.map_or(settings.thread_pool_bytes, |value| value as usize);
     THREAD_POOL_BYTES.store(pool, Relaxed);
     LIMIT.store(read_limit(settings), Relaxed);
-    let huge = variable(c"NEAP_HUGE_PAGES", "0 or 1", |&value| value <= 1);
-    let huge = huge.map(|value| value == 1).or(settings.huge_pages);
+    let huge = flag(c"NEAP_HUGE_PAGES").or(settings.huge_pages);
     HUGE_PAGES.store(os::huge_pages(huge), Relaxed);
     HUGE_PAGES_SAID.store(huge.is_some(), Relaxed);
     SAID.store(has_environment(), Relaxed);
@@ -70,9 +69,9 @@ pub(crate) fn read(settings: &Settings) {
 
 fn read_limit(settings: &Settings) -> usize {
     let bytes = variable(c"NEAP_LIMIT_BYTES", "a number of bytes above 0", |&value| value > 0);
-    let cgroup = variable(c"NEAP_LIMIT_FROM_CGROUP", "0 or 1", |&value| value <= 1);
+    let cgroup = flag(c"NEAP_LIMIT_FROM_CGROUP");
     let bytes = bytes.map_or(settings.limit, |value| value as usize);
-    let cgroup = cgroup.map_or(settings.limit_from_cgroup, |value| value == 1);
+    let cgroup = cgroup.unwrap_or(settings.limit_from_cgroup);
     bytes.min(if cgroup { cgroup::limit().unwrap_or(usize::MAX) } else { usize::MAX })
 }
 
@@ -90,6 +89,11 @@ pub(crate) fn huge_pages() -> bool {
 /// The same; none if that is the system's word.
 pub(crate) fn huge_pages_if_said() -> Option<bool> {
     HUGE_PAGES_SAID.load(Relaxed).then(huge_pages)
+}
+
+/// Whether the last tick found the limit near.
+pub(crate) fn near_limit() -> bool {
+    NEAR_LIMIT.load(Relaxed)
 }
 
 /// By a tick: whether the limit is near.
@@ -122,7 +126,7 @@ pub(crate) fn background() -> bool {
 
 pub(crate) fn thread_pool_bytes() -> usize {
     let bytes = THREAD_POOL_BYTES.load(Relaxed);
-    if NEAR_LIMIT.load(Relaxed) { bytes / 8 } else { bytes }
+    if near_limit() { bytes / 8 } else { bytes }
 }
 
 /// Tries the barrier again: a program may deny itself system calls at any time.
@@ -140,6 +144,11 @@ pub(crate) fn deny_barrier() {
 /// Whether the kernel has the barrier that closing a magazine needs.
 pub(crate) fn barrier_works() -> bool {
     BARRIER_WORKS.load(Relaxed)
+}
+
+/// A variable that says yes or no.
+fn flag(name: &CStr) -> Option<bool> {
+    variable(name, "0 or 1", |&value| value <= 1).map(|value| value == 1)
 }
 
 /// A variable's number, if it is set and `valid`; a line on stderr if not valid.

@@ -65,8 +65,6 @@ struct Tide {
     phase: Phase,
     /// What was in use in this epoch stays; false for a purge.
     age: bool,
-    /// Huge pages with little to return stay whole.
-    keep: bool,
     /// Growth ended the epoch: classes that were not in demand in it have no
     /// need of what was freed, and others do.
     early: bool,
@@ -87,7 +85,6 @@ struct Tide {
 static TIDE: Lock<Tide> = Lock::new(Tide {
     phase: Phase::Idle,
     age: true,
-    keep: true,
     early: false,
     demand: 0,
     due: 0,
@@ -198,7 +195,6 @@ impl Tide {
         (self.grown, self.returned) = (growth::begin(), 0);
         let near = limit::left_if_near();
         settings::set_near_limit(near.is_some());
-        self.keep = age && near.is_none();
         let interval = settings::tick_interval_ms();
         let interval = if near.is_some() { (interval / 8).max(1) } else { interval };
         self.due = os::now_ms().saturating_add(interval);
@@ -284,7 +280,9 @@ impl Tide {
             return Phase::Spans(segment.next(), 0);
         };
         let end = (slice / 64 + 1) * 64;
-        let kept = if self.keep { huge_pages::worth_keeping(segment, slice / 64) } else { 0 };
+        // Huge pages with little to return stay whole.
+        let keep = self.age && !settings::near_limit();
+        let kept = if keep { huge_pages::worth_keeping(segment, slice / 64) } else { 0 };
         while slice < end {
             let span = segment.span(slice);
             slice += match span.kind() {

@@ -20,10 +20,22 @@ const MADV_COLLAPSE: libc::c_int = 25;
 
 const ON: [(&str, &str); 1] = [("NEAP_HUGE_PAGES", "1")];
 
+/// Whether this is the system's word on huge pages; none if it knows none.
+fn system_says(word: &str) -> Option<bool> {
+    let enabled = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+    Some(enabled.ok()?.contains(&format!("[{word}]")))
+}
+
 /// Whether the system gives huge pages to those who ask.
 fn on_offer() -> bool {
-    let enabled = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
-    enabled.is_ok_and(|text| !text.contains("[never]"))
+    system_says("never") == Some(false)
+}
+
+/// A child with huge pages, if they are on offer.
+fn with_huge_pages(test: &str, body: impl FnOnce()) {
+    if on_offer() {
+        child_succeeds(test, &ON, body);
+    }
 }
 
 /// The process's mappings, with the kernel's flags of each.
@@ -79,6 +91,14 @@ fn on_parts_of_larger_pages<'a>(blocks: impl Iterator<Item = &'a Box<[u8]>>) -> 
     Some(parts)
 }
 
+/// Looks that the pages of these blocks are no longer parts of larger ones.
+fn split_for_good(all: &[Box<[u8]>]) {
+    let some = || all.iter().step_by(all.len() / 10_000);
+    if let Some(parts) = on_parts_of_larger_pages(some()) {
+        assert!(parts < 1000, "{parts} of {} on parts of larger pages", some().count());
+    }
+}
+
 /// Waits until that many ticks have passed.
 fn ticks(count: u64) {
     let end = neap::stats().ticks + count;
@@ -122,8 +142,7 @@ fn all_pages_are_small_unless_wanted() {
 #[test]
 fn what_is_not_said_is_as_the_system_has_it() {
     child_succeeds("what_is_not_said_is_as_the_system_has_it", &[], || {
-        let enabled = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
-        let always = enabled.is_ok_and(|text| text.contains("[always]"));
+        let always = system_says("always") == Some(true);
         let all = blocks(64 * MIB, &mut Random(3));
         assert_eq!(huge() > 32 * MIB, always, "{} {}", huge(), neap::stats());
         drop(all);
@@ -147,10 +166,7 @@ fn large_blocks_do_as_is_said() {
 
 #[test]
 fn lasting_growth_gets_huge_pages_and_keeps_them_while_it_is_in_use() {
-    if !on_offer() {
-        return;
-    }
-    child_succeeds("lasting_growth_gets_huge_pages_and_keeps_them_while_it_is_in_use", &ON, || {
+    with_huge_pages("lasting_growth_gets_huge_pages_and_keeps_them_while_it_is_in_use", || {
         // Of as many classes as have their spans, all in use, in one huge page.
         let all = of_sizes(&[24, 40, 56, 80, 112, 128, 160, 256, 400, 512], 512 * MIB, &mut Random(2));
         let grown = huge();
@@ -168,10 +184,7 @@ fn lasting_growth_gets_huge_pages_and_keeps_them_while_it_is_in_use() {
 
 #[test]
 fn what_comes_after_much_went_back_has_small_pages() {
-    if !on_offer() {
-        return;
-    }
-    child_succeeds("what_comes_after_much_went_back_has_small_pages", &ON, || {
+    with_huge_pages("what_comes_after_much_went_back_has_small_pages", || {
         let found = (0..20).filter(|&round| {
             drop(blocks(64 * MIB, &mut Random(6 + round)));
             neap::purge();
@@ -189,10 +202,7 @@ fn what_comes_after_much_went_back_has_small_pages() {
 
 #[test]
 fn a_few_free_pages_do_not_split_a_huge_one() {
-    if !on_offer() {
-        return;
-    }
-    child_succeeds("a_few_free_pages_do_not_split_a_huge_one", &ON, || {
+    with_huge_pages("a_few_free_pages_do_not_split_a_huge_one", || {
         let mut all: Vec<Box<[u8]>> = (0..256 << 9).map(|_| vec![1; 2048].into_boxed_slice()).collect();
         let grown = huge();
         assert!(grown > 128 * MIB, "{grown} {}", neap::stats());
@@ -221,38 +231,28 @@ fn keep(most: usize, kept: impl Fn(usize, &[u8]) -> bool) {
     let left = resident().saturating_sub(start);
     println!("{} KiB above the start", left >> 10);
     assert!(left < most, "{left} {}", neap::stats());
-    let some = || all.iter().step_by(all.len() / 10_000);
-    if let Some(parts) = on_parts_of_larger_pages(some()) {
-        assert!(parts < 1000, "{parts} of {} on parts of larger pages", some().count());
-    }
+    split_for_good(&all);
 }
 
 #[test]
 fn pages_of_a_huge_page_go_back_for_good() {
-    if on_offer() {
-        child_succeeds("pages_of_a_huge_page_go_back_for_good", &ON, || {
-            // A page to each of 19,000 blocks, books, and what shrank.
-            keep(100 * MIB, |index, _| index % 100 == 0);
-        });
-    }
+    with_huge_pages("pages_of_a_huge_page_go_back_for_good", || {
+        // A page to each of 19,000 blocks, books, and what shrank.
+        keep(100 * MIB, |index, _| index % 100 == 0);
+    });
 }
 
 #[test]
 fn slices_of_a_huge_page_go_back_for_good() {
-    if on_offer() {
-        child_succeeds("slices_of_a_huge_page_go_back_for_good", &ON, || {
-            // The upper half of each.
-            keep(330 * MIB, |_, block| block.as_ptr() as usize & MIB != 0);
-        });
-    }
+    with_huge_pages("slices_of_a_huge_page_go_back_for_good", || {
+        // The upper half of each.
+        keep(330 * MIB, |_, block| block.as_ptr() as usize & MIB != 0);
+    });
 }
 
 #[test]
 fn slices_that_were_locked_go_back_for_good_later() {
-    if !on_offer() {
-        return;
-    }
-    child_succeeds("slices_that_were_locked_go_back_for_good_later", &ON, || {
+    with_huge_pages("slices_that_were_locked_go_back_for_good_later", || {
         let mut all = of_sizes(&[256], 128 * MIB, &mut Random(8));
         let addresses = || all.iter().map(|block| block.as_ptr() as usize);
         let (from, end) = (addresses().min(), addresses().max());
@@ -266,10 +266,7 @@ fn slices_that_were_locked_go_back_for_good_later() {
         // SAFETY: as above.
         unsafe { libc::munlock(from as *const libc::c_void, end - from) };
         ticks(4);
-        let some = || all.iter().step_by(all.len() / 10_000);
-        if let Some(parts) = on_parts_of_larger_pages(some()) {
-            assert!(parts < 1000, "{parts} of {} on parts of larger pages", some().count());
-        }
+        split_for_good(&all);
     });
 }
 
@@ -278,10 +275,10 @@ fn where_small_pages_were_huge_ones_come_again() {
     // Since Linux 6.1; older systems take the advice, but only where no page was.
     // SAFETY: no bytes.
     let possible = unsafe { libc::madvise(std::ptr::null_mut(), 0, MADV_COLLAPSE) == 0 };
-    if !on_offer() || !possible {
+    if !possible {
         return;
     }
-    child_succeeds("where_small_pages_were_huge_ones_come_again", &ON, || {
+    with_huge_pages("where_small_pages_were_huge_ones_come_again", || {
         let mut all = of_sizes(&[1000], 256 * MIB, &mut Random(9));
         let grown = huge();
         assert!(grown > 200 * MIB, "{grown} {}", neap::stats());
@@ -300,8 +297,7 @@ fn where_small_pages_were_huge_ones_come_again() {
 
 #[test]
 fn none_where_the_system_forbids_them() {
-    let enabled = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
-    if !enabled.is_ok_and(|text| text.contains("[never]")) {
+    if system_says("never") != Some(true) {
         return;
     }
     child_succeeds("none_where_the_system_forbids_them", &ON, || {
@@ -365,10 +361,7 @@ fn grown_by_threads(size: usize) -> usize {
 
 #[test]
 fn threads_do_not_each_make_one() {
-    if !on_offer() {
-        return;
-    }
-    child_succeeds("threads_do_not_each_make_one", &ON, || {
+    with_huge_pages("threads_do_not_each_make_one", || {
         let sizes = [100, 200, 300, 400, 500, 600, 700, 800, 900, 1000];
         let most = sizes.into_iter().map(grown_by_threads).max().expect("a size");
         println!("{} KiB above the start", most >> 10);
@@ -378,10 +371,7 @@ fn threads_do_not_each_make_one() {
 
 #[test]
 fn a_purge_leaves_nothing() {
-    if !on_offer() {
-        return;
-    }
-    child_succeeds("a_purge_leaves_nothing", &ON, || {
+    with_huge_pages("a_purge_leaves_nothing", || {
         let start = resident();
         drop(blocks(256 * MIB, &mut Random(5)));
         neap::purge();

@@ -29,13 +29,9 @@ mod growth {
 mod os {
     /// # Safety
     /// None needed: nothing is returned.
-    pub(crate) unsafe fn release(_: *mut u8, _: usize) -> bool {
+    pub(crate) unsafe fn release_part(_: *mut u8, _: usize, _: bool) -> bool {
         true
     }
-
-    /// # Safety
-    /// None needed: there are no huge pages.
-    pub(crate) unsafe fn split_huge_pages(_: *mut u8, _: usize) {}
 }
 
 use loom::sync::Arc;

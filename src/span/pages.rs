@@ -83,13 +83,9 @@ impl Span {
         let ours = all && self.is_class(class);
         let mut pages = 0;
         if ours {
-            let (start, bytes) = ((self.base() + first * PAGE) as *mut u8, (end - first) * PAGE);
-            if huge {
-                // SAFETY: as below.
-                unsafe { os::split_huge_pages(start, bytes) };
-            }
+            let start = (self.base() + first * PAGE) as *mut u8;
             // SAFETY: every block that touches these pages is ours by its bit.
-            if unsafe { os::release(start, bytes) } {
+            if unsafe { os::release_part(start, (end - first) * PAGE, huge) } {
                 self.released.fetch_or(bits_between(first, end - 1), Relaxed);
                 pages = end - first;
             }
