@@ -9,14 +9,15 @@
 //! null, which is a fence.
 
 use crate::os::{self, Lock};
-use crate::size_class::PAGE;
+use crate::size_class::{CACHE_LINE, PAGE};
 use core::ptr::{self, NonNull};
 
 /// Room for every class's magazine and victims at their largest, and for what
 /// magazines outgrew.
 const SIZE: usize = 256 << 10;
 const SMALLEST: usize = 64;
-/// Pieces are powers of two, up to the largest magazine.
+/// Sizes of pieces: powers of two up to the largest magazine, and a cache line more,
+/// so that those of one size do not all lie in the same few sets of a cache.
 const LISTS: usize = 6;
 
 /// One thread's place for slots, behind its heap's lock.
@@ -136,7 +137,7 @@ impl Area {
 fn piece(bytes: usize) -> Option<(usize, usize)> {
     let size = bytes.next_power_of_two().max(SMALLEST);
     let list = (size / SMALLEST).ilog2() as usize;
-    (list < LISTS).then_some((size, list))
+    (list < LISTS).then_some((size + CACHE_LINE, list))
 }
 
 #[cfg(test)]
@@ -151,6 +152,13 @@ mod tests {
         unsafe { area.give(first, 130) };
         assert_eq!(area.take(200), Some(first));
         assert!(area.take(4096).is_none());
+    }
+
+    #[test]
+    fn large_pieces_begin_in_different_sets_of_a_cache() {
+        let mut area = Area::new();
+        let lines = (0..32).map(|_| area.take(2048).unwrap().as_ptr() as usize / CACHE_LINE % 64);
+        assert_eq!(lines.collect::<std::collections::HashSet<_>>().len(), 32);
     }
 
     #[test]

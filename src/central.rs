@@ -49,8 +49,9 @@ pub(crate) fn demand() -> u64 {
 }
 
 /// A span with free blocks, attached to the caller: the fullest listed one, rather
-/// one that its heap had before, or a new one. None without memory.
-pub(crate) fn attach(class: usize, heap: u16) -> Option<&'static Span> {
+/// one that its heap had before, or a new one, of which a `few` blocks are wanted or
+/// many. None without memory.
+pub(crate) fn attach(class: usize, heap: u16, few: bool) -> Option<&'static Span> {
     if demand() >> class & 1 == 0 {
         IN_DEMAND.fetch_or(1 << class, Relaxed);
     }
@@ -68,7 +69,7 @@ pub(crate) fn attach(class: usize, heap: u16) -> Option<&'static Span> {
     }
     let span = run.segment.span(run.first);
     span.heap.store(heap, Relaxed);
-    span.start(class, run.start(), pages_of_slices(resident));
+    span.start(class, run.start(), pages_of_slices(resident), few);
     Some(span)
 }
 
@@ -84,18 +85,18 @@ pub(crate) fn detach(class: usize, span: &'static Span) {
         span.state.store(state::LISTED, Release);
         lists.push(class, span);
         drop(lists);
-        after_give(class, span);
+        after_give(class, span, true);
     }
 }
 
 /// To be called after blocks were given to a span: lists it if it was full,
-/// frees it if it may be empty.
+/// frees it if it may be empty, which only a word that is `filled` can make it.
 #[inline]
-pub(crate) fn after_give(class: usize, span: &'static Span) {
+pub(crate) fn after_give(class: usize, span: &'static Span, filled: bool) {
     // After the give's acquire, which pairs with `Span::mark_full`.
     match span.state.load(Acquire) {
         state::FULL => list(class, span),
-        state::LISTED if span.seems_empty(&GEOMETRY[class]) => free_if_empty(class, span, true),
+        state::LISTED if filled && span.seems_empty(&GEOMETRY[class]) => free_if_empty(class, span, true),
         _ => {}
     }
 }

@@ -199,6 +199,7 @@ impl ClassPool {
         let most = self.refill_step as usize;
         self.refill_step = self.refill_step.saturating_mul(2);
         self.spill_step = FIRST_STEP;
+        let few = self.capacity() <= magazine::SMALLEST;
         let mut single = [0];
         let out = match &mut self.magazine {
             Some(magazine) => magazine.empty_slots(most_of(magazine.capacity()).min(most)),
@@ -207,7 +208,7 @@ impl ClassPool {
         let mut count = 0;
         // Not all the way: a few blocks of a nearly full span will do.
         while count * 4 < out.len() {
-            let Some(span) = self.span.or_else(|| central::attach(class, heap)) else { break };
+            let Some(span) = self.span.or_else(|| central::attach(class, heap, few)) else { break };
             self.span = Some(span);
             let taken = span.take(geometry, &mut out[count..], alone());
             count += taken;

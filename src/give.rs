@@ -5,7 +5,7 @@ use crate::central;
 use crate::misuse::die;
 use crate::run;
 use crate::segment::Segment;
-use crate::size_class::{GEOMETRY, Geometry, PAGE, SLICE, SPAN_CLASSES, block_size};
+use crate::size_class::{GEOMETRY, Geometry, PAGE, SPAN_CLASSES, block_size};
 use crate::span::{Kind, NO_HEAP, Span, bits_between};
 use core::mem::MaybeUninit;
 use core::sync::atomic::Ordering::Relaxed;
@@ -56,26 +56,31 @@ pub(crate) fn give(class: usize, blocks: &[usize], by_program: bool) {
         }
         return;
     }
-    let mut finder = Finder::new(class);
+    let Some(&first) = blocks.first() else { return };
+    let mut finder = Finder::new(class, first);
     for batch in blocks.chunks(BATCH) {
         let mut found = [const { MaybeUninit::<Neighbours>::uninit() }; BATCH];
-        let mut count = 0usize;
+        let start = found.as_mut_ptr().cast::<Neighbours>();
+        let mut end = start;
         let mut rest = batch;
         while let Some((&block, others)) = rest.split_first() {
-            let (next, more) = finder.neighbours(block, others);
-            rest = &others[more..];
-            if let Some(last) = count.checked_sub(1) {
-                // SAFETY: so many were written.
-                let last = unsafe { found[last].assume_init_mut() };
-                if last.merge(&next) {
-                    continue;
+            // SAFETY: what lies between `start` and `end` was written, at most one for each
+            // block before this one, so there is room.
+            unsafe {
+                end.write(finder.find(block));
+                rest = match others.first().map(|other| other.wrapping_sub(block)) {
+                    Some(step) if step == finder.size || step == finder.size.wrapping_neg() => {
+                        &others[follow(finder.geometry, block, &mut *end, others)..]
+                    }
+                    _ => others,
+                };
+                if end == start || !(*end.sub(1)).merge(&*end) {
+                    end = end.add(1);
                 }
             }
-            found[count].write(next);
-            count += 1;
         }
-        // SAFETY: so many were written, at most one for each block.
-        let found = unsafe { slice::from_raw_parts(found.as_ptr().cast::<Neighbours>(), count) };
+        // SAFETY: as above.
+        let found = unsafe { slice::from_raw_parts(start, end.offset_from_unsigned(start)) };
         set_bits(class, found, by_program);
     }
 }
@@ -83,17 +88,16 @@ pub(crate) fn give(class: usize, blocks: &[usize], by_program: bool) {
 /// Gives what was found, a word in one operation.
 fn set_bits(class: usize, found: &[Neighbours], by_program: bool) {
     let (geometry, alone) = (&GEOMETRY[class], alone());
-    let mut last: *const Span = ptr::null();
-    for (index, &Neighbours { span, word, bits, pages }) in found.iter().enumerate() {
-        if !ptr::eq(span, last) && !span.is_class(class) {
+    for &Neighbours { span, word, bits, pages } in found {
+        if !span.is_class(class) {
             // An earlier one was its last block, so this one is free already.
             span.refuse_twice(geometry, word, bits);
         }
-        last = span;
-        span.give(geometry, word, bits, if by_program { pages } else { 0 }, alone);
-        if found.get(index + 1).is_none_or(|next| !ptr::eq(next.span, span)) {
-            central::after_give(class, span);
+        if by_program {
+            span.note_use(pages);
         }
+        let filled = span.give(geometry, word, bits, alone);
+        central::after_give(class, span, filled);
     }
 }
 
@@ -111,86 +115,97 @@ impl Neighbours {
     }
 }
 
-/// Looks blocks of one class up, from the span of the last one where it can.
+/// Looks blocks of one class up, in the segment of the last one where it can.
 struct Finder {
     class: usize,
-    geometry: Geometry,
-    segment: Option<&'static Segment>,
-    span: Option<&'static Span>,
-    base: usize,
+    geometry: &'static Geometry,
+    size: usize,
+    blocks: usize,
+    /// The bits of an address that say where in its span it lies: these are aligned to
+    /// their length, as segments are to more.
+    within: usize,
+    segment: &'static Segment,
 }
 
 impl Finder {
-    fn new(class: usize) -> Self {
-        Self { class, geometry: GEOMETRY[class], segment: None, span: None, base: 0 }
+    fn new(class: usize, block: usize) -> Self {
+        let geometry = &GEOMETRY[class];
+        let (size, blocks) = (geometry.size as usize, geometry.blocks as usize);
+        Self { class, geometry, size, blocks, within: geometry.bytes() - 1, segment: segment_of(block) }
     }
 
-    /// Block `block` and those of `others` that follow it in a row, up or down,
-    /// within its word; and how many these are. The end of the process if it is
-    /// no block of the class.
+    /// The block's place; the end of the process if it is no block of the class.
     #[inline(always)]
-    fn neighbours(&mut self, block: usize, others: &[usize]) -> (Neighbours, usize) {
-        let Geometry { size, blocks, .. } = self.geometry;
-        let (size, blocks) = (size as usize, blocks as usize);
-        let (span, offset) = self.find(block);
+    fn find(&mut self, block: usize) -> Neighbours {
+        let span = self.span(block);
+        let offset = block & self.within;
         let index = self.geometry.block_at(offset);
-        if index * size != offset || index >= blocks {
+        if index * self.size != offset || index >= self.blocks {
             die("free of an address inside a block", block);
         }
-        let (word, bit) = (index / 64, index % 64);
-        let next = others.first().map_or(0, |next| next.wrapping_sub(block));
-        let (bits, lowest, highest, more) = if next == size {
-            let room = (blocks - word * 64).min(64) - 1 - bit;
-            let up = follow(block, size, &others[..others.len().min(room)]);
-            (u64::MAX >> (63 - up) << bit, offset, offset + up * size, up)
-        } else if next == size.wrapping_neg() {
-            let down = follow(block, next, &others[..others.len().min(bit)]);
-            (u64::MAX >> (63 - down) << (bit - down), offset - down * size, offset, down)
-        } else {
-            (1 << bit, offset, offset, 0)
-        };
-        let pages = bits_between(lowest / PAGE, (highest + size - 1) / PAGE);
-        (Neighbours { span, word, bits, pages }, more)
+        Neighbours {
+            span,
+            word: index / 64,
+            bits: 1 << (index % 64),
+            pages: pages_of(offset, offset + self.size),
+        }
     }
 
-    /// The span of a block's address, and the offset there.
+    /// The span of the block's address; the end of the process if there is none of the class.
     #[inline(always)]
-    fn find(&mut self, block: usize) -> (&'static Span, usize) {
-        let offset = block.wrapping_sub(self.base);
-        match self.span {
-            Some(span) if offset < self.geometry.slices as usize * SLICE => (span, offset),
-            _ => {
-                let span = self.locate(block);
-                (span, block - self.base)
-            }
+    fn span(&mut self, block: usize) -> &'static Span {
+        if !self.segment.contains(block) {
+            self.segment = segment_of(block);
         }
-    }
-
-    /// The span of the block's address.
-    #[inline]
-    fn locate(&mut self, block: usize) -> &'static Span {
-        let segment = match self.segment {
-            Some(segment) if segment.contains(block) => segment,
-            _ => match Segment::of(block) {
-                Some(segment) => *self.segment.insert(segment),
-                None => die("free of a block that was not allocated by Neap", block),
-            },
-        };
-        let head = head_of(segment, &self.geometry, block);
-        let span = segment.span(head);
+        let span = self.segment.span(self.segment.slice_of(block & !self.within));
         if !span.is_class(self.class) {
-            refuse(&self.geometry, segment, block);
+            refuse(self.geometry, self.segment, block);
         }
-        self.base = segment.base + head * SLICE;
-        self.span.insert(span)
+        span
     }
 }
 
 /// Most blocks are freed in the order of their addresses, up or down, and then
-/// the next is known without a division: how many follow `block` by `step` each.
-/// Eight at a time at first, without a branch for each.
+/// the next is known without a division. Adds those of `others` to `first`, the
+/// place of `block`, that follow it so within its word; how many these are.
+#[inline(never)]
+fn follow(geometry: &Geometry, block: usize, first: &mut Neighbours, others: &[usize]) -> usize {
+    let (size, blocks) = (geometry.size as usize, geometry.blocks as usize);
+    let (offset, bit) = (block % geometry.bytes(), first.bits.trailing_zeros() as usize);
+    let up = others.first().is_some_and(|&other| other > block);
+    if up {
+        let room = (blocks - first.word * 64).min(64) - 1 - bit;
+        let more = in_row(block, size, &others[..others.len().min(room)]);
+        first.bits = u64::MAX >> (63 - more) << bit;
+        first.pages = pages_of(offset, offset + (more + 1) * size);
+        more
+    } else {
+        let more = in_row(block, size.wrapping_neg(), &others[..others.len().min(bit)]);
+        first.bits = u64::MAX >> (63 - more) << (bit - more);
+        first.pages = pages_of(offset - more * size, offset + size);
+        more
+    }
+}
+
+/// The pages of a span that the bytes from `start` to `end` lie on.
 #[inline(always)]
-fn follow(block: usize, step: usize, others: &[usize]) -> usize {
+fn pages_of(start: usize, end: usize) -> u64 {
+    bits_between(start / PAGE, (end - 1) / PAGE)
+}
+
+/// The segment of a block's address; the end of the process if there is none.
+#[inline(never)]
+fn segment_of(block: usize) -> &'static Segment {
+    match Segment::of(block) {
+        Some(segment) => segment,
+        None => die("free of a block that was not allocated by Neap", block),
+    }
+}
+
+/// How many of `others` follow `block` by `step` each. Eight at a time at first,
+/// without a branch for each.
+#[inline(always)]
+fn in_row(block: usize, step: usize, others: &[usize]) -> usize {
     let mut expected = block;
     let mut next = || {
         expected = expected.wrapping_add(step);

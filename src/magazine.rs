@@ -48,7 +48,9 @@ pub(crate) fn top_of_none() -> usize {
 }
 
 /// The capacities a magazine grows through: with the fences, powers of two.
-const CAPACITIES: [usize; 3] = [10, 58, 250];
+const CAPACITIES: [usize; 3] = [SMALLEST, 58, 250];
+/// What a magazine starts with, and keeps while its thread uses few blocks of the class.
+pub(crate) const SMALLEST: usize = 10;
 
 /// The next larger capacity, not above `most`.
 pub(crate) fn larger(capacity: usize, most: usize) -> Option<usize> {

@@ -59,7 +59,7 @@ impl Segment {
 
     #[inline]
     pub(crate) fn contains(&self, address: usize) -> bool {
-        address.wrapping_sub(self.base) < self.slices * SLICE
+        address.wrapping_sub(self.base) / SLICE < self.slices
     }
 
     /// Words of each of the page heap's bitmaps.

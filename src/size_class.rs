@@ -80,6 +80,12 @@ pub(crate) struct Geometry {
 }
 
 impl Geometry {
+    /// Bytes of a span, a power of two.
+    #[inline(always)]
+    pub(crate) const fn bytes(&self) -> usize {
+        self.slices as usize * SLICE
+    }
+
     /// The block that the byte at `offset` belongs to.
     ///
     /// Exact for every offset in a span: the error of the reciprocal is below
@@ -96,16 +102,14 @@ impl Geometry {
         if blocks >= 64 { u64::MAX } else { (1 << blocks) - 1 }
     }
 
-    /// The block with which a span at `base` begins to be used: somewhere in its
-    /// first page. A program that uses a few blocks of many classes would otherwise have
-    /// them all at the start of slices, and a cache keeps only some such lines.
-    pub(crate) const fn first_block(&self, base: usize) -> usize {
-        if (self.size as usize) < CACHE_LINE {
-            return 0;
-        }
+    /// A block of a span at `base`, a different one for each span: where a span of which
+    /// few blocks are wanted begins to be used. A program that uses a few blocks of many
+    /// classes would otherwise have them, and their marks in the live map, at the start
+    /// of slices, and a cache keeps only some lines that lie so.
+    pub(crate) const fn some_block(&self, base: usize) -> usize {
         // Upper bits of a product: neighbouring slices begin far apart.
         let spread = (base / SLICE).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let lines = PAGE / CACHE_LINE;
+        let lines = self.bytes() / CACHE_LINE;
         self.block_at((spread >> (usize::BITS - lines.trailing_zeros())) * CACHE_LINE)
     }
 
@@ -201,6 +205,21 @@ mod tests {
                     assert!(block >= size);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn first_blocks_of_many_classes_lie_apart() {
+        // Sets of a cache of 64, for the blocks and for their marks in the live map.
+        for grain in [1, 16] {
+            let mut used = [0; 64];
+            for (slice, geometry) in GEOMETRY[..36].iter().enumerate() {
+                let base = (1 << 30) + slice * SLICE;
+                let block = base + geometry.some_block(base) * geometry.size as usize;
+                assert!(block < base + geometry.blocks as usize * geometry.size as usize);
+                used[block / grain / CACHE_LINE % 64] += 1;
+            }
+            assert!(used.into_iter().max() <= Some(4), "{used:?}");
         }
     }
 

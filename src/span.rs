@@ -108,7 +108,7 @@ impl Span {
     /// True for the span of a class; cheaper than [`Span::kind`].
     #[inline]
     pub(crate) fn is_class(&self, class: usize) -> bool {
-        self.kind.load(Acquire) as usize == class + 1
+        self.kind.load(Acquire) == class as u8 + 1
     }
 
     pub(crate) fn set_kind(&self, kind: Kind) {
@@ -170,11 +170,13 @@ impl Span {
     }
 
     /// Makes the slice the head of a span with every block free, attached to
-    /// the caller. `resident` has a bit for each page that may be resident.
-    pub(crate) fn start(&self, class: usize, base: usize, resident: u64) {
+    /// the caller, who wants a `few` of them or all. `resident` has a bit for each
+    /// page that may be resident.
+    pub(crate) fn start(&self, class: usize, base: usize, resident: u64, few: bool) {
         let geometry = &GEOMETRY[class];
         self.base.store(base, Relaxed);
-        self.cursor.store(geometry.first_block(base) as u16, Relaxed);
+        let first = if few { geometry.some_block(base) } else { 0 };
+        self.cursor.store(first as u16, Relaxed);
         self.released.store(!resident, Relaxed);
         self.touched.store(resident, Relaxed);
         self.full_words.store(geometry.words as u32, Relaxed);
@@ -206,37 +208,39 @@ impl Span {
 
     /// Notes that the program took or gave blocks on these pages in this epoch.
     #[inline(always)]
-    fn note_use(&self, pages: u64) {
+    pub(crate) fn note_use(&self, pages: u64) {
         // The load keeps the common case, already noted, free of a locked operation.
         if self.touched.load(Relaxed) & pages != pages {
             self.touched.fetch_or(pages, Relaxed);
         }
     }
 
-    /// Sets the bits of blocks that come back, having used these pages; a bit
-    /// already set is a double free. (A page with a block in use is resident.)
+    /// Sets the bits of blocks that come back; a bit already set is a double free.
+    /// True if the word is full now. (A page with a block in use is resident.)
     #[inline]
-    pub(crate) fn give(&self, geometry: &Geometry, at: usize, blocks: u64, pages: u64, alone: bool) {
-        self.note_use(pages);
+    pub(crate) fn give(&self, geometry: &Geometry, at: usize, blocks: u64, alone: bool) -> bool {
+        let word = &self.bitmap[at % BITMAP_WORDS];
         let before = if alone {
-            let before = self.bitmap[at].load(Relaxed);
-            self.bitmap[at].store(before | blocks, Relaxed);
+            let before = word.load(Relaxed);
+            word.store(before | blocks, Relaxed);
             before
         } else {
             // Adding sets the bits, in one instruction that also tells the old
             // ones, unless one was set already; then the process ends here.
             // Release hands the blocks' content on; acquire pairs with `mark_full`,
             // since `central::after_give` loads the state next.
-            self.bitmap[at].fetch_add(blocks, AcqRel)
+            word.fetch_add(blocks, AcqRel)
         };
         if before & blocks != 0 {
             self.refuse_twice(geometry, at, before & blocks);
         }
         let after = before | blocks;
         // A full word is ones from the lowest bit on; few others are.
-        if after & after.wrapping_add(1) == 0 && after == geometry.full_word(at) {
+        let filled = after & after.wrapping_add(1) == 0 && after == geometry.full_word(at);
+        if filled {
             self.add_full_word(alone);
         }
+        filled
     }
 
     #[inline]
@@ -307,7 +311,7 @@ impl Span {
 
 /// The bits `low..=high`.
 pub(crate) fn bits_between(low: usize, high: usize) -> u64 {
-    (u64::MAX << low) & (u64::MAX >> (63 - high))
+    (2u64 << high).wrapping_sub(1 << low)
 }
 
 impl Links {

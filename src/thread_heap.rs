@@ -353,7 +353,7 @@ pub(crate) fn alloc_apart(class: usize) -> *mut u8 {
         return alloc_run(class, false);
     }
     let mut out = [0];
-    while let Some(span) = central::attach(class, NO_HEAP) {
+    while let Some(span) = central::attach(class, NO_HEAP, true) {
         let taken = span.take(&GEOMETRY[class], &mut out, false);
         central::detach(class, span);
         if taken == 1 {

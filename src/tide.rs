@@ -330,7 +330,7 @@ impl Tide {
         // Of the class that it has by now: it may have been freed and used anew
         // since, and then it was that class's blocks that were out meanwhile.
         if let Kind::Class(class @ 0..SPAN_CLASSES) = span.kind() {
-            central::after_give(class, span);
+            central::after_give(class, span, true);
             central::relist(class, span);
         }
     }

@@ -54,7 +54,7 @@ const BASE: usize = 1 << 30;
 fn span() -> (usize, Arc<Span>) {
     let class = class_of(SIZE);
     let span = Arc::new(Span::new());
-    span.start(class, BASE, u64::MAX);
+    span.start(class, BASE, u64::MAX, false);
     (class, span)
 }
 
@@ -66,8 +66,8 @@ fn take(span: &Span, class: usize, count: usize) -> Vec<usize> {
 }
 
 fn give(span: &Span, class: usize, block: usize) {
-    let pages = span::bits_between(block * SIZE / PAGE, (block * SIZE + SIZE - 1) / PAGE);
-    span.give(&GEOMETRY[class], 0, 1 << block, pages, false);
+    span.note_use(span::bits_between(block * SIZE / PAGE, (block * SIZE + SIZE - 1) / PAGE));
+    span.give(&GEOMETRY[class], 0, 1 << block, false);
 }
 
 #[test]

@@ -94,7 +94,7 @@ impl Span {
             let more = held > 0;
             if more {
                 held -= 1;
-                self.give(geometry, at, mask, 0, false);
+                self.give(geometry, at, mask, false);
             }
             more
         });
