@@ -134,7 +134,7 @@ pub(crate) fn end(mark: &AtomicU8, class: usize) -> bool {
     if home().shared.load(Relaxed) != 0 {
         return mark.compare_exchange(class as u8 + 1, 0, Relaxed, Relaxed).is_ok();
     }
-    let live = mark.load(Relaxed) as usize == class + 1;
+    let live = mark.load(Relaxed) == class as u8 + 1;
     if live {
         mark.store(0, Relaxed);
     }

@@ -50,7 +50,7 @@ pub(super) enum Live {
 #[inline(always)]
 pub unsafe fn malloc(heap: &'static Neap, size: usize) -> *mut c_void {
     if size > SMALL_MAX {
-        return middling(heap, size);
+        return middling(size, heap);
     }
     pooled(heap, SMALL[size.div_ceil(ALIGN)] as usize)
 }
@@ -70,7 +70,7 @@ pub unsafe fn free(heap: &'static Neap, block: *mut c_void) {
         // SAFETY: the slot is this moment's, and the block was live, so the caller's to give.
         return unsafe { push_at(slot, class, block) };
     }
-    free_elsewhere(heap, block);
+    free_elsewhere(block, heap);
 }
 
 /// C's `calloc`.
@@ -104,7 +104,7 @@ pub(super) fn aligned(heap: &'static Neap, size: usize, align: usize) -> *mut c_
 }
 
 #[inline(never)]
-fn middling(heap: &'static Neap, size: usize) -> *mut c_void {
+fn middling(size: usize, heap: &'static Neap) -> *mut c_void {
     if size > POOLED_MAX {
         return large(heap, size, ALIGN, false);
     }
@@ -125,13 +125,13 @@ fn pooled(heap: &'static Neap, class: usize) -> *mut c_void {
         prefetch(unsafe { slot.sub(1).read_volatile() } as *const u8);
         return block as *mut c_void;
     }
-    missed(heap, class, block)
+    missed(block, class, heap)
 }
 
 /// Gets a block where the pop found none, and marks it wherever it lies.
 #[cold]
 #[inline(never)]
-fn missed(heap: &'static Neap, class: usize, block: usize) -> *mut c_void {
+fn missed(block: usize, class: usize, heap: &'static Neap) -> *mut c_void {
     let block = match block {
         0 => slow_path::refill(&heap.settings, class, false) as usize,
         block => block,
@@ -198,7 +198,7 @@ fn spilled(heap: &'static Neap, class: usize, block: usize) {
 /// A block above the pooled sizes, one beyond the first segment, one that the
 /// magazine has no room for, or none.
 #[inline(never)]
-fn free_elsewhere(heap: &'static Neap, block: usize) {
+fn free_elsewhere(block: usize, heap: &'static Neap) {
     if block == 0 {
         return;
     }
