@@ -120,18 +120,22 @@ struct Finder {
     class: usize,
     geometry: &'static Geometry,
     size: usize,
-    blocks: usize,
-    /// The bits of an address that say where in its span it lies: these are aligned to
-    /// their length, as segments are to more.
+    /// Bytes that the blocks of a span take.
+    end: usize,
+    /// The bits of an address that say where in its span it lies, and those of a slice's
+    /// number that say which span: these are aligned to their length, segments to more.
     within: usize,
+    heads: usize,
     segment: &'static Segment,
 }
 
 impl Finder {
     fn new(class: usize, block: usize) -> Self {
         let geometry = &GEOMETRY[class];
-        let (size, blocks) = (geometry.size as usize, geometry.blocks as usize);
-        Self { class, geometry, size, blocks, within: geometry.bytes() - 1, segment: segment_of(block) }
+        let size = geometry.size as usize;
+        let end = geometry.blocks as usize * size;
+        let (within, heads) = (geometry.bytes() - 1, !(geometry.slices as usize - 1));
+        Self { class, geometry, size, end, within, heads, segment: segment_of(block) }
     }
 
     /// The block's place; the end of the process if it is no block of the class.
@@ -140,7 +144,7 @@ impl Finder {
         let span = self.span(block);
         let offset = block & self.within;
         let index = self.geometry.block_at(offset);
-        if index * self.size != offset || index >= self.blocks {
+        if index * self.size != offset || offset >= self.end {
             die("free of an address inside a block", block);
         }
         Neighbours {
@@ -157,7 +161,7 @@ impl Finder {
         if !self.segment.contains(block) {
             self.segment = segment_of(block);
         }
-        let span = self.segment.span(self.segment.slice_of(block & !self.within));
+        let span = self.segment.span(self.segment.slice_of(block) & self.heads);
         if !span.is_class(self.class) {
             refuse(self.geometry, self.segment, block);
         }
