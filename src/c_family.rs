@@ -13,7 +13,7 @@ mod pin;
 mod standard;
 mod system;
 
-pub use blocks::{calloc, free, malloc};
+pub use blocks::{calloc, free, malloc, malloc_usable_size};
 pub use cpp::{
     delete_aligned, delete_aligned_nothrow, delete_nothrow, delete_sized, new, new_aligned,
     new_aligned_nothrow, new_nothrow,
@@ -21,8 +21,8 @@ pub use cpp::{
 pub use libc::{mallinfo as Info, mallinfo2 as Info2};
 pub use pin::stay_loaded;
 pub use standard::{
-    aligned_alloc, free_aligned_sized, free_sized, malloc_usable_size, memalign, posix_memalign, pvalloc,
-    realloc, reallocarray, valloc,
+    aligned_alloc, free_aligned_sized, free_sized, memalign, posix_memalign, pvalloc, realloc, reallocarray,
+    valloc,
 };
 pub use system::{mallinfo, mallinfo2, malloc_stats, malloc_trim, mallopt};
 

@@ -11,7 +11,7 @@
 
 use crate::os;
 use crate::segment::Segment;
-use crate::size_class::{PAGE, SLICE};
+use crate::size_class::{CLASSES, PAGE, SLICE};
 use core::hint;
 use core::ptr;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -30,8 +30,8 @@ struct Home {
     /// How many marks the map has; 0 until the rest is set.
     marks: AtomicUsize,
     map: AtomicPtr<AtomicU8>,
-    /// A byte for each slice, by its number from address 0 on: the class of the
-    /// block last freed there.
+    /// A byte for each slice, by its number from address 0 on: the class of a
+    /// block lately freed or measured there.
     hints: AtomicPtr<AtomicU8>,
     /// Not 0 once a second thread may free blocks.
     shared: AtomicUsize,
@@ -105,8 +105,8 @@ pub(crate) fn at_home(address: usize) -> Option<&'static AtomicU8> {
     }
 }
 
-/// The mark of an address in the first segment, and the class that the block
-/// last freed in its slice had.
+/// The mark of an address in the first segment, and the class that a block
+/// lately freed or measured in its slice had.
 ///
 /// Nearly always it is this block's. To take the class from the slice and only
 /// check it against the mark, in a branch that the processor foresees, is faster
@@ -114,13 +114,21 @@ pub(crate) fn at_home(address: usize) -> Option<&'static AtomicU8> {
 #[inline(always)]
 pub(crate) fn guess_at_home(address: usize) -> Option<(&'static AtomicU8, usize)> {
     let index = index_at_home(address)?;
-    // SAFETY: as in `at_home`; there is a hint for each slice.
+    // SAFETY: as in `at_home`; there is a hint for each slice, 0 or from `note_class`.
     unsafe {
         let (map, hints) = (home().map.load(Relaxed), home().hints.load(Relaxed));
         hint::assert_unchecked(!map.is_null());
         let class = (*hints.wrapping_add(address / SLICE)).load(Relaxed) as usize;
+        hint::assert_unchecked(class < CLASSES);
         Some((&*map.add(index), class))
     }
+}
+
+/// Whether a block is a live one of that class.
+#[inline(always)]
+pub(crate) fn is(mark: &AtomicU8, class: usize) -> bool {
+    // A hint of 0, as they start, is the class of 8 bytes, which C has not.
+    mark.load(Relaxed) == class as u8 + 1
 }
 
 /// Ends the life of a block if it is a live one of that class, for a thread
@@ -130,11 +138,10 @@ pub(crate) fn guess_at_home(address: usize) -> Option<(&'static AtomicU8, usize)
 /// of two threads that free the same block at the same instant, one is told.
 #[inline(always)]
 pub(crate) fn end(mark: &AtomicU8, class: usize) -> bool {
-    // A hint of 0, as they start, is the class of 8 bytes, which C has not.
     if home().shared.load(Relaxed) != 0 {
         return mark.compare_exchange(class as u8 + 1, 0, Relaxed, Relaxed).is_ok();
     }
-    let live = mark.load(Relaxed) == class as u8 + 1;
+    let live = is(mark, class);
     if live {
         mark.store(0, Relaxed);
     }
@@ -146,8 +153,9 @@ pub(crate) fn share() {
     home().shared.store(1, Relaxed);
 }
 
-/// The class of a block freed in its slice, for [`guess_at_home`].
+/// The class of a block freed or measured in its slice, for [`guess_at_home`].
 pub(crate) fn note_class(address: usize, class: usize) {
+    debug_assert!(class < CLASSES);
     if index_at_home(address).is_some() {
         // SAFETY: as in `guess_at_home`.
         let hint = unsafe { &*home().hints.load(Relaxed).wrapping_add(address / SLICE) };

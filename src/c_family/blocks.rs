@@ -73,6 +73,33 @@ pub unsafe fn free(heap: &'static Neap, block: *mut c_void) {
     free_elsewhere(block, heap);
 }
 
+/// `malloc_usable_size`: 0 for null, and the end of the process for what is no
+/// live block. Some programs ask at every `malloc` and `free`.
+///
+/// # Safety
+/// None.
+#[inline(always)]
+pub unsafe fn malloc_usable_size(_: &'static Neap, block: *mut c_void) -> usize {
+    if let Some((mark, class)) = live::guess_at_home(block as usize)
+        && live::is(mark, class)
+    {
+        return block_size(class);
+    }
+    measure(block as usize)
+}
+
+#[inline(never)]
+fn measure(block: usize) -> usize {
+    if block == 0 {
+        return 0;
+    }
+    let live = look(block, Use::Measure);
+    if let Live::Pooled(class) = live {
+        live::note_class(block, class);
+    }
+    live.usable(block)
+}
+
 /// C's `calloc`.
 ///
 /// # Safety

@@ -174,15 +174,6 @@ pub unsafe fn pvalloc(heap: &'static Neap, size: usize) -> *mut c_void {
     }
 }
 
-/// `malloc_usable_size`: 0 for null, and the end of the process for what is no
-/// live block.
-///
-/// # Safety
-/// None.
-pub unsafe fn malloc_usable_size(_: &'static Neap, block: *mut c_void) -> usize {
-    if block.is_null() { 0 } else { look(block as usize, Use::Measure).usable(block as usize) }
-}
-
 fn page() -> usize {
     // SAFETY: no pointers.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
