@@ -13,7 +13,7 @@ use crate::size_class::{CACHE_LINE, PAGE};
 use core::ptr::{self, NonNull};
 
 /// Room for every class's magazine and victims at their largest, and for what
-/// magazines outgrew.
+/// magazines outgrew. Without room a magazine does not grow and victims go home at once.
 const SIZE: usize = 256 << 10;
 const SMALLEST: usize = 64;
 /// Sizes of pieces: powers of two up to the largest magazine, and a cache line more,

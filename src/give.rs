@@ -61,26 +61,29 @@ pub(crate) fn give(class: usize, blocks: &[usize], by_program: bool) {
     for batch in blocks.chunks(BATCH) {
         let mut found = [const { MaybeUninit::<Neighbours>::uninit() }; BATCH];
         let start = found.as_mut_ptr().cast::<Neighbours>();
-        let mut end = start;
+        let mut next = start;
         let mut rest = batch;
         while let Some((&block, others)) = rest.split_first() {
-            // SAFETY: what lies between `start` and `end` was written, at most one for each
+            let mut place = finder.find(block);
+            rest = match others.first().map(|other| other.wrapping_sub(block)) {
+                Some(step) if step == finder.size || step == finder.size.wrapping_neg() => {
+                    let more;
+                    (place, more) = follow(finder.geometry, block, step, place, others);
+                    &others[more..]
+                }
+                _ => others,
+            };
+            // SAFETY: what lies between `start` and `next` was written, at most one for each
             // block before this one, so there is room.
             unsafe {
-                end.write(finder.find(block));
-                rest = match others.first().map(|other| other.wrapping_sub(block)) {
-                    Some(step) if step == finder.size || step == finder.size.wrapping_neg() => {
-                        &others[follow(finder.geometry, block, &mut *end, others)..]
-                    }
-                    _ => others,
-                };
-                if end == start || !(*end.sub(1)).merge(&*end) {
-                    end = end.add(1);
+                if next == start || !(*next.sub(1)).merge(&place, finder.geometry) {
+                    next.write(place);
+                    next = next.add(1);
                 }
             }
         }
         // SAFETY: as above.
-        let found = unsafe { slice::from_raw_parts(start, end.offset_from_unsigned(start)) };
+        let found = unsafe { slice::from_raw_parts(start, next.offset_from_unsigned(start)) };
         set_bits(class, found, by_program);
     }
 }
@@ -102,12 +105,15 @@ fn set_bits(class: usize, found: &[Neighbours], by_program: bool) {
 }
 
 impl Neighbours {
-    /// Takes others in that lie in the same word. The same block twice is a
-    /// double free, which two operations on the word will show.
+    /// Takes others in that lie in the same word; the end of the process if a block is
+    /// among both.
     #[inline(always)]
-    fn merge(&mut self, others: &Self) -> bool {
-        let one = self.word == others.word && ptr::eq(self.span, others.span) && self.bits & others.bits == 0;
+    fn merge(&mut self, others: &Self, geometry: &Geometry) -> bool {
+        let one = self.word == others.word && ptr::eq(self.span, others.span);
         if one {
+            if self.bits & others.bits != 0 {
+                self.span.refuse_twice(geometry, self.word, self.bits & others.bits);
+            }
             self.bits |= others.bits;
             self.pages |= others.pages;
         }
@@ -120,10 +126,10 @@ struct Finder {
     class: usize,
     geometry: &'static Geometry,
     size: usize,
-    /// Bytes that the blocks of a span take.
-    end: usize,
-    /// The bits of an address that say where in its span it lies, and those of a slice's
-    /// number that say which span: these are aligned to their length, segments to more.
+    /// Bytes of a span that blocks take.
+    bytes: usize,
+    /// Masks, since spans are aligned to their length and segments to more: of an address
+    /// where in its span it lies, and of a slice's number which is the span's first.
     within: usize,
     heads: usize,
     segment: &'static Segment,
@@ -133,9 +139,9 @@ impl Finder {
     fn new(class: usize, block: usize) -> Self {
         let geometry = &GEOMETRY[class];
         let size = geometry.size as usize;
-        let end = geometry.blocks as usize * size;
+        let bytes = geometry.blocks as usize * size;
         let (within, heads) = (geometry.bytes() - 1, !(geometry.slices as usize - 1));
-        Self { class, geometry, size, end, within, heads, segment: segment_of(block) }
+        Self { class, geometry, size, bytes, within, heads, segment: segment_of(block) }
     }
 
     /// The block's place; the end of the process if it is no block of the class.
@@ -144,7 +150,7 @@ impl Finder {
         let span = self.span(block);
         let offset = block & self.within;
         let index = self.geometry.block_at(offset);
-        if index * self.size != offset || offset >= self.end {
+        if index * self.size != offset || offset >= self.bytes {
             die("free of an address inside a block", block);
         }
         Neighbours {
@@ -169,26 +175,29 @@ impl Finder {
     }
 }
 
-/// Most blocks are freed in the order of their addresses, up or down, and then
-/// the next is known without a division. Adds those of `others` to `first`, the
-/// place of `block`, that follow it so within its word; how many these are.
+/// Most blocks are freed in the order of their addresses, up or down by `step`, and
+/// then the next is known without a division. Gives the place of `block` with that of
+/// those of `others` that follow it so within its word; and how many these are.
 #[inline(never)]
-fn follow(geometry: &Geometry, block: usize, first: &mut Neighbours, others: &[usize]) -> usize {
+fn follow(
+    geometry: &Geometry,
+    block: usize,
+    step: usize,
+    first: Neighbours,
+    others: &[usize],
+) -> (Neighbours, usize) {
     let (size, blocks) = (geometry.size as usize, geometry.blocks as usize);
-    let (offset, bit) = (block % geometry.bytes(), first.bits.trailing_zeros() as usize);
-    let up = others.first().is_some_and(|&other| other > block);
-    if up {
-        let room = (blocks - first.word * 64).min(64) - 1 - bit;
-        let more = in_row(block, size, &others[..others.len().min(room)]);
-        first.bits = u64::MAX >> (63 - more) << bit;
-        first.pages = pages_of(offset, offset + (more + 1) * size);
-        more
-    } else {
-        let more = in_row(block, size.wrapping_neg(), &others[..others.len().min(bit)]);
-        first.bits = u64::MAX >> (63 - more) << (bit - more);
-        first.pages = pages_of(offset - more * size, offset + size);
-        more
-    }
+    let offset = block & (geometry.bytes() - 1);
+    let bit = first.bits.trailing_zeros() as usize;
+    let up = step == size;
+    let room = if up { (blocks - first.word * 64).min(64) - 1 - bit } else { bit };
+    let row = others[..others.len().min(room)].iter().zip(1..);
+    let more =
+        row.take_while(|&(&other, count)| other == block.wrapping_add(step.wrapping_mul(count))).count();
+    let (lowest, back) = if up { (bit, 0) } else { (bit - more, more * size) };
+    let bits = u64::MAX >> (63 - more) << lowest;
+    let pages = pages_of(offset - back, offset - back + (more + 1) * size);
+    (Neighbours { bits, pages, ..first }, more)
 }
 
 /// The pages of a span that the bytes from `start` to `end` lie on.
@@ -204,27 +213,6 @@ fn segment_of(block: usize) -> &'static Segment {
         Some(segment) => segment,
         None => die("free of a block that was not allocated by Neap", block),
     }
-}
-
-/// How many of `others` follow `block` by `step` each. Eight at a time at first,
-/// without a branch for each.
-#[inline(always)]
-fn in_row(block: usize, step: usize, others: &[usize]) -> usize {
-    let mut expected = block;
-    let mut next = || {
-        expected = expected.wrapping_add(step);
-        expected
-    };
-    let eights = others.as_chunks::<8>().0;
-    let eights =
-        eights.iter().take_while(|eight| eight.iter().fold(0, |sum, other| sum | (other ^ next())) == 0);
-    let count = eights.count() * 8;
-    let mut expected = block.wrapping_add(step.wrapping_mul(count));
-    let rest = others[count..].iter().take_while(|&&other| {
-        expected = expected.wrapping_add(step);
-        other == expected
-    });
-    count + rest.count()
 }
 
 /// Says what is wrong with a block that its class's span does not know.

@@ -276,5 +276,6 @@ impl spin::RelaxStrategy for Yield {
     }
 }
 
-/// Held for tens of instructions, never while a page is given back.
+/// Held for tens of instructions; which ones may be while a page is given back,
+/// `ARCHITECTURE.md` says.
 pub(crate) type Lock<T> = spin::mutex::SpinMutex<T, Yield>;

@@ -45,14 +45,14 @@ impl Run {
 }
 
 /// Takes `slices` (at most 64) neighbouring slices, the first a multiple of
-/// `align` slices from a granule; `many` if more of the kind are likely to
-/// follow. The mask tells which may be resident; the others read as zero.
-pub(crate) fn take(slices: usize, align: usize, many: bool) -> Option<(Run, u64)> {
+/// `align` slices from a granule; `for_span` if they are for a span, which
+/// more are likely to follow. The mask tells which may be resident; the others read as zero.
+pub(crate) fn take(slices: usize, align: usize, for_span: bool) -> Option<(Run, u64)> {
     let mut heap = HEAP.lock();
     if let Some(taken) = heap.take_resident(slices, align) {
         return Some(taken);
     }
-    if many && !heap.opening && huge_pages::are_wanted() {
+    if for_span && !heap.opening && huge_pages::are_wanted() {
         heap.opening = true;
         drop(heap);
         open_huge_page();

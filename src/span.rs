@@ -219,6 +219,8 @@ impl Span {
     /// True if the word is full now. (A page with a block in use is resident.)
     #[inline]
     pub(crate) fn give(&self, geometry: &Geometry, at: usize, blocks: u64, alone: bool) -> bool {
+        debug_assert!(at < geometry.words as usize);
+        // The remainder spares the check of an index that is below.
         let word = &self.bitmap[at % BITMAP_WORDS];
         let before = if alone {
             let before = word.load(Relaxed);

@@ -170,6 +170,25 @@ fn pages_used_in_an_epoch_stay_and_others_go() {
     });
 }
 
+/// A free is use, too, also of a block that was taken in an earlier epoch.
+#[test]
+fn pages_of_blocks_that_came_home_in_an_epoch_stay_as_long() {
+    child_succeeds("pages_of_blocks_that_came_home_in_an_epoch_stay_as_long", &[], || {
+        let blocks: Vec<_> = (0..1000).map(|_| alloc()).collect();
+        neap::tick();
+        neap::tick();
+        blocks.into_iter().for_each(free);
+        neap::flush_thread();
+        let before = neap::stats();
+        neap::tick();
+        let first = neap::stats();
+        assert!(first.pages_returned < before.pages_returned + 20, "{first}");
+        neap::tick();
+        let second = neap::stats();
+        assert!(second.pages_returned > first.pages_returned + 500, "{second}");
+    });
+}
+
 #[test]
 fn purge_returns_everything_at_once() {
     child_succeeds("purge_returns_everything_at_once", &[], || {

@@ -108,7 +108,7 @@ fn measure(block: usize) -> usize {
 pub unsafe fn calloc(heap: &'static Neap, count: usize, size: usize) -> *mut c_void {
     let Some(size) = count.checked_mul(size) else { return exhausted() };
     if size > POOLED_MAX {
-        return large(heap, size, ALIGN, true);
+        return large(size, ALIGN, true, heap);
     }
     // SAFETY: C's contract.
     let block = unsafe { malloc(heap, size) };
@@ -127,13 +127,17 @@ pub(super) fn aligned(heap: &'static Neap, size: usize, align: usize) -> *mut c_
         return exhausted();
     }
     let size = padded(size, align);
-    if size > POOLED_MAX { large(heap, size, align, false) } else { pooled(heap, class_of(size)) }
+    if size > POOLED_MAX { large(size, align, false, heap) } else { pooled(heap, class_of(size)) }
 }
 
+/// A block above the sizes of the table.
+///
+/// In what `malloc` and `free` fall back to the heap comes last, so that their
+/// arguments stay in the registers they are in.
 #[inline(never)]
 fn middling(size: usize, heap: &'static Neap) -> *mut c_void {
     if size > POOLED_MAX {
-        return large(heap, size, ALIGN, false);
+        return large(size, ALIGN, false, heap);
     }
     pooled(heap, class_of(padded(size, ALIGN)))
 }
@@ -179,17 +183,17 @@ fn missed(block: usize, class: usize, heap: &'static Neap) -> *mut c_void {
 /// A block above the pooled sizes.
 #[cold]
 #[inline(never)]
-fn large(heap: &'static Neap, size: usize, align: usize, zeroed: bool) -> *mut c_void {
+fn large(size: usize, align: usize, zeroed: bool, heap: &'static Neap) -> *mut c_void {
     if size > isize::MAX as usize {
         return exhausted();
     }
     let size = padded(size, align);
     let block = slow_path::alloc_large(&heap.settings, size, align, zeroed);
-    marked_large(heap, block, size)
+    marked_large(block, size, heap)
 }
 
 /// A block just taken, with its mark if it is a run; null, and the reason, if there is none.
-fn marked_large(heap: &'static Neap, block: *mut u8, size: usize) -> *mut c_void {
+fn marked_large(block: *mut u8, size: usize, heap: &'static Neap) -> *mut c_void {
     if block.is_null() {
         return exhausted();
     }
@@ -212,13 +216,13 @@ fn marked_large(heap: &'static Neap, block: *mut u8, size: usize) -> *mut c_void
 pub(super) fn growing(heap: &'static Neap, size: usize) -> *mut c_void {
     let size = padded(size, ALIGN);
     let block = slow_path::alloc_growing(&heap.settings, size, ALIGN);
-    marked_large(heap, block, size)
+    marked_large(block, size, heap)
 }
 
 /// A block that its thread's magazine has no room for.
 #[cold]
 #[inline(never)]
-fn spilled(heap: &'static Neap, class: usize, block: usize) {
+fn spilled(block: usize, class: usize, heap: &'static Neap) {
     keeping_errno(|| slow_path::spill_without_joining(&heap.settings, class, block));
 }
 
@@ -240,7 +244,7 @@ fn free_elsewhere(block: usize, heap: &'static Neap) {
     match live {
         // SAFETY: a class, and the block was live, so the caller's to give.
         Live::Pooled(class) if unsafe { push(class, block) } => {}
-        Live::Pooled(class) => spilled(heap, class, block),
+        Live::Pooled(class) => spilled(block, class, heap),
         Live::Run => keeping_errno(|| slow_path::free_large(&heap.settings, block, RUN_MAX)),
         Live::Huge => keeping_errno(|| slow_path::free_large(&heap.settings, block, RUN_MAX + 1)),
     }
