@@ -6,12 +6,17 @@
 #[macro_export]
 macro_rules! __export_c_family {
     ($heap:path) => {
+        $crate::__export_c_family! { $heap: aligned
+            ".text.neap_malloc" malloc = malloc(size: usize) -> *mut c_void;
+            ".text.neap_free" free = free(block: *mut c_void) -> ();
+            ".text.neap_new" _Znwm = new(size: usize) -> *mut c_void;
+            ".text.neap_delete" _ZdlPv = free(block: *mut c_void) -> ();
+            ".text.neap_delete_sized" _ZdlPvm = delete_sized(block: *mut c_void, size: usize) -> ();
+        }
         $crate::__export_c_family! { $heap:
-            malloc = malloc(size: usize) -> *mut c_void;
             calloc = calloc(count: usize, size: usize) -> *mut c_void;
             realloc = realloc(block: *mut c_void, size: usize) -> *mut c_void;
             reallocarray = reallocarray(block: *mut c_void, count: usize, size: usize) -> *mut c_void;
-            free = free(block: *mut c_void) -> ();
             free_sized = free_sized(block: *mut c_void, size: usize) -> ();
             free_aligned_sized = free_aligned_sized(block: *mut c_void, align: usize, size: usize) -> ();
             posix_memalign = posix_memalign(out: *mut *mut c_void, align: usize, size: usize) -> c_int;
@@ -26,7 +31,6 @@ macro_rules! __export_c_family {
             mallinfo = mallinfo() -> $crate::c_family::Info;
             mallinfo2 = mallinfo2() -> $crate::c_family::Info2;
 
-            _Znwm = new(size: usize) -> *mut c_void;
             _Znam = new(size: usize) -> *mut c_void;
             _ZnwmRKSt9nothrow_t = new_nothrow(size: usize, tag: *const c_void) -> *mut c_void;
             _ZnamRKSt9nothrow_t = new_nothrow(size: usize, tag: *const c_void) -> *mut c_void;
@@ -36,9 +40,7 @@ macro_rules! __export_c_family {
                 new_aligned_nothrow(size: usize, align: usize, tag: *const c_void) -> *mut c_void;
             _ZnamSt11align_val_tRKSt9nothrow_t =
                 new_aligned_nothrow(size: usize, align: usize, tag: *const c_void) -> *mut c_void;
-            _ZdlPv = free(block: *mut c_void) -> ();
             _ZdaPv = free(block: *mut c_void) -> ();
-            _ZdlPvm = delete_sized(block: *mut c_void, size: usize) -> ();
             _ZdaPvm = delete_sized(block: *mut c_void, size: usize) -> ();
             _ZdlPvRKSt9nothrow_t = delete_nothrow(block: *mut c_void, tag: *const c_void) -> ();
             _ZdaPvRKSt9nothrow_t = delete_nothrow(block: *mut c_void, tag: *const c_void) -> ();
@@ -54,11 +56,28 @@ macro_rules! __export_c_family {
                 delete_aligned_nothrow(block: *mut c_void, align: usize, tag: *const c_void) -> ();
         }
     };
-    ($heap:path: $($name:ident = $function:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {
+    // Each in a section that begins with a cache line: where they lie otherwise decides a
+    // tenth of the time that a pair takes. The section is made before its function.
+    ($heap:path: aligned $($section:literal $name:ident =
+        $function:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {
+        $(
+            ::core::arch::global_asm!(
+                concat!(".pushsection ", $section, ",\"ax\""),
+                ".p2align 6",
+                ".popsection"
+            );
+        )*
+        $crate::__export_c_family! { $heap:
+            $(#[unsafe(link_section = $section)] $name = $function($($argument: $type),*) -> $result;)*
+        }
+    };
+    ($heap:path: $($(#[$attribute:meta])? $name:ident =
+        $function:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {
         const _: () = {
             use ::core::ffi::{c_int, c_void};
             $(
                 // May unwind: C++'s `new` throws, also through a new-handler.
+                $(#[$attribute])?
                 #[unsafe(no_mangle)]
                 #[allow(non_snake_case)]
                 unsafe extern "C-unwind" fn $name($($argument: $type),*) -> $result {
