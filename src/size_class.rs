@@ -102,8 +102,8 @@ impl Geometry {
         if blocks >= 64 { u64::MAX } else { (1 << blocks) - 1 }
     }
 
-    /// One of the blocks of a span at `base`, another for each span: where a span of which
-    /// few are wanted begins to be used. A program that uses a few blocks of many classes
+    /// One of the blocks of a span at `base`, by chance of that address: where a span of
+    /// which few are wanted begins to be used. A program that uses a few blocks of many classes
     /// would otherwise have them, and their marks in the live map, at the start of slices,
     /// and a cache keeps only some lines that lie so.
     pub(crate) const fn some_block(&self, base: usize) -> usize {
@@ -217,7 +217,7 @@ mod tests {
                 let first = geometry.some_block(base);
                 assert!(first < geometry.blocks as usize, "{first} of {}", geometry.blocks);
                 let block = base + first * geometry.size as usize;
-                // Blocks of whole pages have no choice.
+                // Blocks of whole pages, which are among the large, have no choice.
                 used[0][block / CACHE_LINE % 64] += (geometry.slices == 1) as usize;
                 used[1][block / 16 / CACHE_LINE % 64] += 1;
             }

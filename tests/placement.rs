@@ -31,12 +31,14 @@ fn blocks(size: usize, count: usize) -> Vec<usize> {
 fn first_blocks_of_many_sizes_lie_in_different_lines() {
     child_succeeds("first_blocks_of_many_sizes_lie_in_different_lines", &[], || {
         // A thread of its own has spans of its own, from which nothing was taken yet.
-        let sizes = (128..=1024).step_by(32);
-        let count = sizes.clone().count();
+        // One of each class from 128 bytes to 1 KiB.
+        let sizes =
+            [128, 256, 512].into_iter().flat_map(|double| (0..8).map(move |part| double + part * double / 8));
         let firsts = thread::spawn(|| sizes.map(|size| blocks(size, 1)[0]).collect::<Vec<_>>());
         let lines: HashSet<_> =
             firsts.join().expect("no panic").iter().map(|first| first % PAGE / LINE).collect();
-        assert!(lines.len() > count / 2, "{} lines for {count} sizes", lines.len());
+        // By chance some share one; 24 at the start of their spans would share one or two.
+        assert!(lines.len() > 8, "{} lines for 24 sizes", lines.len());
     });
 }
 
