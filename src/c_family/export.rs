@@ -76,6 +76,7 @@ macro_rules! __export_c_family {
     ($heap:path: $($(#[$attribute:meta])? $name:ident =
         $function:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {
         const _: () = {
+            #[allow(unused_imports, reason = "not every list has both")]
             use ::core::ffi::{c_int, c_void};
             $(
                 // May unwind: C++'s `new` throws, also through a new-handler.
