@@ -126,8 +126,7 @@ struct Finder {
     class: usize,
     geometry: &'static Geometry,
     size: usize,
-    /// Bytes of a span that blocks take.
-    bytes: usize,
+    blocks: usize,
     /// Masks, since spans are aligned to their length and segments to more: of an address
     /// where in its span it lies, and of a slice's number which is the span's first.
     within: usize,
@@ -138,10 +137,9 @@ struct Finder {
 impl Finder {
     fn new(class: usize, block: usize) -> Self {
         let geometry = &GEOMETRY[class];
-        let size = geometry.size as usize;
-        let bytes = geometry.blocks as usize * size;
+        let (size, blocks) = (geometry.size as usize, geometry.blocks as usize);
         let (within, heads) = (geometry.bytes() - 1, !(geometry.slices as usize - 1));
-        Self { class, geometry, size, bytes, within, heads, segment: segment_of(block) }
+        Self { class, geometry, size, blocks, within, heads, segment: segment_of(block) }
     }
 
     /// The block's place; the end of the process if it is no block of the class.
@@ -150,7 +148,7 @@ impl Finder {
         let span = self.span(block);
         let offset = block & self.within;
         let index = self.geometry.block_at(offset);
-        if index * self.size != offset || offset >= self.bytes {
+        if index * self.size != offset || index >= self.blocks {
             die("free of an address inside a block", block);
         }
         Neighbours {
