@@ -94,9 +94,7 @@ fn measure(block: usize) -> usize {
         return 0;
     }
     let live = look(block, Use::Measure);
-    if let Live::Pooled(class) = live {
-        live::note_class(block, class);
-    }
+    live.note(block);
     live.usable(block)
 }
 
@@ -238,9 +236,7 @@ fn free_elsewhere(block: usize, heap: &'static Neap) {
         live::share();
     }
     let live = take(block, Use::Free);
-    if let Live::Pooled(class) = live {
-        live::note_class(block, class);
-    }
+    live.note(block);
     match live {
         // SAFETY: a class, and the block was live, so the caller's to give.
         Live::Pooled(class) if unsafe { push(class, block) } => {}
@@ -275,6 +271,13 @@ fn marked(block: usize, mark: Option<u8>, by: Use) -> Live {
 }
 
 impl Live {
+    /// Has the next guess at a block of the same slice right.
+    fn note(self, block: usize) {
+        if let Live::Pooled(class) = self {
+            live::note_class(block, class);
+        }
+    }
+
     /// Bytes that the program may use, every one of them.
     #[inline]
     pub(super) fn usable(self, block: usize) -> usize {
