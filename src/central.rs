@@ -8,7 +8,7 @@ use crate::os::Lock;
 use crate::page_heap::{self, Run};
 use crate::segment::Segment;
 use crate::size_class::{GEOMETRY, SLICE, SPAN_CLASSES};
-use crate::span::{Kind, Links, NO_HEAP, Span, state};
+use crate::span::{Links, NO_HEAP, Span, state};
 use core::ptr;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -64,9 +64,6 @@ pub(crate) fn attach(class: usize, heap: u16, few: bool) -> Option<&'static Span
     }
     let slices = GEOMETRY[class].slices as usize;
     let (run, resident) = page_heap::take(slices, slices, true)?;
-    for back in 1..slices {
-        run.segment.span(run.first + back).set_kind(Kind::Inside);
-    }
     let span = run.segment.span(run.first);
     span.heap.store(heap, Relaxed);
     span.start(class, run.start(), pages_of_slices(resident), few);
@@ -137,9 +134,6 @@ pub(crate) fn free_if_empty(class: usize, span: &'static Span, keep: bool) {
     let base = span.base();
     let Some(segment) = Segment::of(base) else { return };
     let run = Run { segment, first: segment.slice_of(base), slices: geometry.slices as usize };
-    for back in 1..run.slices {
-        segment.span(run.first + back).set_kind(Kind::Free);
-    }
     // Slices with any page resident count as resident from here on. The other
     // pages of those that are taken again will be touched without being counted;
     // those that came home unused go back with this tick.

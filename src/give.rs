@@ -235,13 +235,12 @@ fn segment_of(block: usize) -> &'static Segment {
 /// Says what is wrong with a block that its class's span does not know.
 #[cold]
 fn refuse(geometry: &Geometry, segment: &Segment, block: usize) -> ! {
-    let (slice, head) = (segment.slice_of(block), head_of(segment, geometry, block));
-    match segment.span(slice).kind() {
-        Kind::Free => die("double free", block),
-        Kind::Class(class) if GEOMETRY[class].size != geometry.size => {
+    let head = segment.head_of(segment.slice_of(block));
+    match head.map(|head| segment.span(head).kind()) {
+        None | Some(Kind::Free) => die("double free", block),
+        Some(Kind::Class(class)) if GEOMETRY[class].size != geometry.size => {
             die("free with a size that is not the block's", block)
         }
-        _ if head != slice && segment.span(head).kind() == Kind::Free => die("double free", block),
         _ => die("free of an address inside a block", block),
     }
 }

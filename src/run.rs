@@ -19,9 +19,6 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> *mut u8 {
         clear(run, resident);
     }
     let head = run.segment.span(run.first);
-    for back in 1..slices {
-        run.segment.span(run.first + back).set_kind(Kind::Inside);
-    }
     head.start_run(kind_of(size), run.start(), size.div_ceil(PAGE));
     run.start() as *mut u8
 }
@@ -38,15 +35,13 @@ pub(crate) fn free(block: usize, size: usize, recent: bool) {
     if !block.is_multiple_of(SLICE) {
         die("free of an address inside a block", block);
     }
-    let slices = (head.run_pages() * PAGE).div_ceil(SLICE);
+    let (_, slices) = head.extent();
     if !head.retire(kind_of(size)) {
-        match head.kind() {
-            Kind::Free => die("double free", block),
-            _ => die("free with a size that is not the block's", block),
+        match segment.head_of(first) {
+            None => die("double free", block),
+            Some(head) if head < first => die("free of an address inside a block", block),
+            Some(_) => die("free with a size that is not the block's", block),
         }
-    }
-    for back in 1..slices {
-        segment.span(first + back).set_kind(Kind::Free);
     }
     page_heap::give(Run { segment, first, slices }, u64::MAX, recent);
 }
@@ -56,26 +51,21 @@ pub(crate) fn resize(block: usize, size: usize) -> bool {
     let Some(segment) = Segment::of(block) else { return false };
     let first = segment.slice_of(block);
     let head = segment.span(first);
-    if head.kind() != Kind::Large || size <= POOLED_MAX {
+    let (Kind::Large, slices) = head.extent() else { return false };
+    if size <= POOLED_MAX {
         return false;
     }
-    let slices = (head.run_pages() * PAGE).div_ceil(SLICE);
     let wanted = size.div_ceil(SLICE);
     if wanted > slices {
         let Some(resident) = page_heap::extend(Run { segment, first, slices }, wanted - slices) else {
             return false;
         };
         growth::add((wanted - slices - resident.count_ones() as usize) * (SLICE / PAGE));
-        for back in slices..wanted {
-            segment.span(first + back).set_kind(Kind::Inside);
-        }
-    } else if wanted < slices {
-        for back in wanted..slices {
-            segment.span(first + back).set_kind(Kind::Free);
-        }
-        page_heap::give(Run { segment, first: first + wanted, slices: slices - wanted }, u64::MAX, true);
     }
     head.set_run_pages(size.div_ceil(PAGE));
+    if wanted < slices {
+        page_heap::give(Run { segment, first: first + wanted, slices: slices - wanted }, u64::MAX, true);
+    }
     true
 }
 

@@ -4,7 +4,7 @@
 use crate::metadata;
 use crate::os::{self, Reservation};
 use crate::size_class::{PAGE, RUN_MAX, SLICE};
-use crate::span::Span;
+use crate::span::{Kind, Span};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64};
@@ -55,6 +55,15 @@ impl Segment {
     #[inline]
     pub(crate) fn slice_of(&self, address: usize) -> usize {
         (address - self.base) / SLICE
+    }
+
+    /// The first slice of the span or run that a slice belongs to, if any: only that says
+    /// what it is. A search, for those who will end the process.
+    #[cold]
+    pub(crate) fn head_of(&self, slice: usize) -> Option<usize> {
+        let nearest = slice.saturating_sub(RUN_MAX / SLICE - 1);
+        let head = (nearest..=slice).rev().find(|&at| self.span(at).kind() != Kind::Free)?;
+        (head + self.span(head).extent().1 > slice).then_some(head)
     }
 
     #[inline]

@@ -14,7 +14,7 @@ mod take;
 
 use crate::growth;
 use crate::misuse::die;
-use crate::size_class::{GEOMETRY, Geometry, PAGE, SPAN_CLASSES};
+use crate::size_class::{GEOMETRY, Geometry, PAGE, SLICE, SPAN_CLASSES};
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::sync::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize};
 use core::cell::UnsafeCell;
@@ -33,21 +33,19 @@ const _: () = {
 /// Instead of a heap's number.
 pub(crate) const NO_HEAP: u16 = 0;
 
-/// What a slice is: the first of a span or run, inside one, or none of these.
+/// What starts on a slice. The later slices of a span or run are not marked: their books
+/// need not be touched, let alone be resident (see `Segment::head_of`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
-    /// In no use, or never used.
+    /// Nothing.
     Free,
-    /// The first slice of a span or pooled run of this class.
+    /// A span or pooled run of this class.
     Class(usize),
-    /// The first slice of a run too large to be pooled.
+    /// A run too large to be pooled.
     Large,
-    /// A later slice of a span or run.
-    Inside,
 }
 
-const LARGE: u8 = 254;
-const INSIDE: u8 = 255;
+const LARGE: u8 = 255;
 
 /// Who may take blocks from a span.
 pub(crate) mod state {
@@ -100,7 +98,6 @@ impl Span {
         match self.kind.load(Acquire) {
             0 => Kind::Free,
             LARGE => Kind::Large,
-            INSIDE => Kind::Inside,
             class => Kind::Class(class as usize - 1),
         }
     }
@@ -115,11 +112,21 @@ impl Span {
         let kind = match kind {
             Kind::Free => 0,
             Kind::Large => LARGE,
-            Kind::Inside => INSIDE,
             Kind::Class(class) => class as u8 + 1,
         };
         // Pairs with the acquire in `kind`: who sees the kind sees the rest.
         self.kind.store(kind, Release);
+    }
+
+    /// What starts here, and how many slices it has.
+    pub(crate) fn extent(&self) -> (Kind, usize) {
+        let kind = self.kind();
+        let slices = match kind {
+            Kind::Free => 0,
+            Kind::Class(class) => GEOMETRY[class].slices as usize,
+            Kind::Large => (self.run_pages() * PAGE).div_ceil(SLICE),
+        };
+        (kind, slices)
     }
 
     /// Frees a run's head in one step, so that only one of two frees gets it.

@@ -103,10 +103,11 @@ impl Stats {
         }
     }
 
-    /// Counts what starts on a slice; gives how many slices it has.
+    /// Counts what starts on a slice; gives how many slices on the next may start.
     fn add_slice(&mut self, segment: &Segment, slice: usize) -> usize {
         let span = segment.span(slice);
-        match span.kind() {
+        let (kind, slices) = span.extent();
+        match kind {
             Kind::Class(class) if class < SPAN_CLASSES => {
                 let geometry = &GEOMETRY[class];
                 let free = span.free_blocks(geometry);
@@ -114,21 +115,19 @@ impl Stats {
                 self.classes[class].free += free;
                 self.classes[class].live += geometry.blocks as usize - free;
                 self.resident += span.resident_pages(geometry) * PAGE;
-                geometry.slices as usize
             }
             Kind::Class(class) => {
                 self.classes[class].spans += 1;
                 self.classes[class].live += 1;
                 self.resident += block_size(class);
-                GEOMETRY[class].slices as usize
             }
             Kind::Large => {
                 self.live += span.run_pages() * PAGE;
                 self.resident += span.run_pages() * PAGE;
-                (span.run_pages() * PAGE).div_ceil(SLICE).max(1)
             }
-            Kind::Free | Kind::Inside => 1,
+            Kind::Free => {}
         }
+        slices.max(1)
     }
 
     fn add_heaps(&mut self) {

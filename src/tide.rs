@@ -285,17 +285,12 @@ impl Tide {
         let kept = if keep { huge_pages::worth_keeping(segment, slice / 64) } else { 0 };
         while slice < end {
             let span = segment.span(slice);
-            slice += match span.kind() {
-                Kind::Class(class) => {
-                    let run = Run { segment, first: slice, slices: GEOMETRY[class].slices as usize };
-                    if class < SPAN_CLASSES {
-                        self.end_epoch(class, span, run, kept >> (slice % 64) & 1 == 1);
-                    }
-                    run.slices
-                }
-                Kind::Large => (span.run_pages() * PAGE).div_ceil(SLICE).max(1),
-                Kind::Free | Kind::Inside => 1,
-            };
+            let (kind, slices) = span.extent();
+            if let Kind::Class(class @ 0..SPAN_CLASSES) = kind {
+                let run = Run { segment, first: slice, slices };
+                self.end_epoch(class, span, run, kept >> (slice % 64) & 1 == 1);
+            }
+            slice += slices.max(1);
         }
         Phase::Spans(Some(segment), slice)
     }

@@ -104,3 +104,16 @@ fn large_blocks_go_too() {
         assert!(left < 8 * MIB, "{left} {}", neap::stats());
     });
 }
+
+#[test]
+fn untouched_blocks_cost_a_page_each() {
+    child_succeeds("untouched_blocks_cost_a_page_each", &[], || {
+        drop(Vec::<u8>::with_capacity(4 * MIB));
+        let start = resident();
+        let all: Vec<Vec<u8>> = (0..200).map(|_| Vec::with_capacity(4 * MIB)).collect();
+        let more = resident().saturating_sub(start);
+        println!("{} KiB for {} blocks", more >> 10, all.len());
+        // The books of the slice that each begins on, and what the program's own work needs.
+        assert!(more < 2 * MIB, "{more} {}", neap::stats());
+    });
+}

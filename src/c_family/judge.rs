@@ -18,28 +18,13 @@ pub(super) enum Use {
 #[inline(never)]
 pub(super) fn refuse(block: usize, by: Use) -> ! {
     let Some(segment) = Segment::of(block) else { die(foreign(by), block) };
-    let slice = segment.slice_of(block);
-    match segment.span(slice).kind() {
-        Kind::Free => die(freed(by), block),
-        Kind::Class(class) => judge_in(class, segment.base + slice * SLICE, block, by),
-        Kind::Large if block == segment.base + slice * SLICE => die(freed(by), block),
-        Kind::Large => die(interior(by), block),
-        Kind::Inside => {
-            // The head is the first slice before this one that is not inside.
-            let head = (0..slice).rev().find(|&head| segment.span(head).kind() != Kind::Inside).unwrap_or(0);
-            match segment.span(head).kind() {
-                Kind::Class(class) => judge_in(class, segment.base + head * SLICE, block, by),
-                _ => die(interior(by), block),
-            }
-        }
-    }
-}
-
-fn judge_in(class: usize, base: usize, block: usize, by: Use) -> ! {
-    if (block - base).is_multiple_of(GEOMETRY[class].size as usize) {
-        die(freed(by), block)
-    }
-    die(interior(by), block)
+    let Some(head) = segment.head_of(segment.slice_of(block)) else { die(freed(by), block) };
+    let offset = block - (segment.base + head * SLICE);
+    let starts_block = match segment.span(head).kind() {
+        Kind::Class(class) => offset.is_multiple_of(GEOMETRY[class].size as usize),
+        _ => offset == 0,
+    };
+    die(if starts_block { freed(by) } else { interior(by) }, block)
 }
 
 /// It starts where a block could, and is not in use.
