@@ -93,8 +93,12 @@ pub(crate) fn after_give(class: usize, span: &'static Span, filled: bool) {
     // After the give's acquire, which pairs with `Span::mark_full`.
     match span.state.load(Acquire) {
         state::FULL => list(class, span),
-        state::LISTED if filled && span.seems_empty(&GEOMETRY[class]) => free_if_empty(class, span, true),
-        _ => {}
+        state::LISTED => {}
+        _ => return,
+    }
+    // Also what was just listed, by whomever: this may have been its last block.
+    if filled && span.seems_empty(&GEOMETRY[class]) {
+        free_if_empty(class, span, true);
     }
 }
 

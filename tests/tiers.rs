@@ -119,6 +119,22 @@ fn a_sleeping_threads_pool_is_aged_too() {
     });
 }
 
+#[test]
+fn full_spans_given_back_whole_are_free_at_once() {
+    child_succeeds("full_spans_given_back_whole_are_free_at_once", &[], || {
+        let spans = || {
+            neap::stats().classes.iter().find(|class| class.block_size == 32 << 10).expect("a class").spans
+        };
+        // Eight blocks to a span: all its bits come home in one operation.
+        let mut blocks: Vec<_> = (0..400).map(|_| Vec::<u8>::with_capacity(32 << 10)).collect();
+        assert!(spans() >= 50, "{}", spans());
+        blocks.sort_by_key(|block| block.as_ptr());
+        drop(blocks);
+        neap::flush_thread();
+        assert!(spans() <= 2, "{}", spans());
+    });
+}
+
 /// Allocates that many blocks in a thread of its own, frees them, and ends it.
 fn in_a_thread(count: usize) {
     std::thread::spawn(move || {
