@@ -5,7 +5,7 @@ mod common;
 use common::{MIB, child_succeeds};
 use neap::Neap;
 use std::alloc::{GlobalAlloc, Layout};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 #[global_allocator]
@@ -168,6 +168,83 @@ fn what_is_on_its_way_back_to_the_system_is_not_exhausted() {
             }
         });
         assert_eq!(nulls, 0);
+    });
+}
+
+/// Threads that start when there is no memory for a heap of theirs use the spans directly,
+/// and get heaps when there is.
+#[test]
+fn threads_without_room_for_a_heap_allocate_all_the_same() {
+    child_succeeds("threads_without_room_for_a_heap_allocate_all_the_same", &[], || {
+        const THREADS: usize = 400;
+        const BLOCKS: usize = 100;
+        static TURN: AtomicUsize = AtomicUsize::new(0);
+        static DONE: AtomicUsize = AtomicUsize::new(0);
+        fn wait_for(turn: usize) {
+            while TURN.load(SeqCst) < turn {
+                std::thread::yield_now();
+            }
+        }
+        fn use_blocks(number: usize) {
+            let layout = Layout::from_size_align(256, 8).expect("valid");
+            let mut blocks = [std::ptr::null_mut::<usize>(); BLOCKS];
+            // SAFETY: the size is not zero, and what is freed is ours.
+            unsafe {
+                for (at, block) in blocks.iter_mut().enumerate() {
+                    *block = HEAP.alloc(layout).cast();
+                    assert!(!block.is_null());
+                    block.write(number << 32 | at);
+                }
+                std::thread::yield_now();
+                for (at, block) in blocks.into_iter().enumerate() {
+                    assert_eq!(block.read(), number << 32 | at, "handed out twice");
+                    HEAP.dealloc(block.cast(), layout);
+                }
+            }
+        }
+        // By the C library, since a thread of Rust's allocates before it does anything.
+        extern "C" fn run(number: *mut libc::c_void) -> *mut libc::c_void {
+            for turn in 1..=2 {
+                wait_for(turn);
+                use_blocks(number.addr());
+                DONE.fetch_add(1, SeqCst);
+            }
+            wait_for(3);
+            number
+        }
+        let mut threads = Vec::with_capacity(THREADS);
+        for number in 0..THREADS {
+            // SAFETY: plain calls; the attributes live long enough.
+            unsafe {
+                let (mut thread, mut attributes) = (std::mem::zeroed(), std::mem::zeroed());
+                libc::pthread_attr_init(&mut attributes);
+                libc::pthread_attr_setstacksize(&mut attributes, 64 << 10);
+                assert_eq!(libc::pthread_create(&mut thread, &attributes, run, number as _), 0);
+                threads.push(thread);
+            }
+        }
+        let spare: Vec<_> = (0..THREADS * BLOCKS).map(|_| Box::new([0u8; 256])).collect();
+        drop(spare);
+        neap::flush_thread();
+        limit(0);
+        let before = neap::stats().threads;
+        TURN.store(1, SeqCst);
+        while DONE.load(SeqCst) < THREADS {
+            std::thread::yield_now();
+        }
+        let with_heaps = neap::stats().threads - before;
+        assert!(with_heaps < THREADS, "there was room for all heaps");
+        limit(1 << 30);
+        TURN.store(2, SeqCst);
+        while DONE.load(SeqCst) < 2 * THREADS {
+            std::thread::yield_now();
+        }
+        assert_eq!(neap::stats().threads - before, THREADS);
+        TURN.store(3, SeqCst);
+        for thread in threads {
+            // SAFETY: made above, not yet joined.
+            assert_eq!(unsafe { libc::pthread_join(thread, std::ptr::null_mut()) }, 0);
+        }
     });
 }
 
