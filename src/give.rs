@@ -15,6 +15,9 @@ use core::{ptr, slice};
 /// other and run side by side, while a bit set is a barrier to what follows.
 const BATCH: usize = 64;
 
+/// Rows of blocks are often as short, or as long as a word.
+const FEW: usize = 4;
+
 /// Blocks of one word of a span's bitmap.
 #[derive(Clone, Copy)]
 struct Neighbours {
@@ -64,14 +67,18 @@ pub(crate) fn give(class: usize, blocks: &[usize], by_program: bool) {
         let mut next = start;
         let mut rest = batch;
         while let Some((&block, others)) = rest.split_first() {
-            let mut place = finder.find(block);
-            rest = match others.first().map(|other| other.wrapping_sub(block)) {
+            let (span, index) = finder.find(block);
+            let place = match others.first().map(|other| other.wrapping_sub(block)) {
                 Some(step) if step == finder.size || step == finder.size.wrapping_neg() => {
-                    let row = follow(finder.geometry, block, step, others);
-                    (place.bits, place.pages) = (row.bits, row.pages);
-                    &others[row.more..]
+                    let more = in_row(finder.geometry, index, step, block, others);
+                    rest = &others[more..];
+                    let lowest = if step == finder.size { index } else { index - more };
+                    finder.neighbours(span, lowest, more)
                 }
-                _ => others,
+                _ => {
+                    rest = others;
+                    finder.neighbours(span, index, 0)
+                }
             };
             // SAFETY: what lies between `start` and `next` was written, at most one for each
             // block before this one, so there is room.
@@ -142,20 +149,28 @@ impl Finder {
         Self { class, geometry, size, blocks, within, heads, segment: segment_of(block) }
     }
 
-    /// The block's place; the end of the process if it is no block of the class.
+    /// The block's span and number; the end of the process if it is no block of the class.
     #[inline(always)]
-    fn find(&mut self, block: usize) -> Neighbours {
+    fn find(&mut self, block: usize) -> (&'static Span, usize) {
         let span = self.span(block);
         let offset = block & self.within;
         let index = self.geometry.block_at(offset);
         if index * self.size != offset || index >= self.blocks {
             die("free of an address inside a block", block);
         }
+        (span, index)
+    }
+
+    /// A block of a span and so many more that follow it in its word.
+    #[inline(always)]
+    fn neighbours(&self, span: &'static Span, lowest: usize, more: usize) -> Neighbours {
+        let start = lowest * self.size;
+        let end = start + self.size + more * self.size;
         Neighbours {
             span,
-            word: index / 64,
-            bits: 1 << (index % 64),
-            pages: pages_of(offset, offset + self.size),
+            word: lowest / 64,
+            bits: u64::MAX >> (63 - more) << (lowest % 64),
+            pages: bits_between(start / PAGE, (end - 1) / PAGE),
         }
     }
 
@@ -173,54 +188,33 @@ impl Finder {
     }
 }
 
-/// Blocks in a row, in one word.
-struct Row {
-    /// How many follow the first.
-    more: usize,
-    bits: u64,
-    pages: u64,
-}
-
 /// Most blocks are freed in the order of their addresses, up or down by `step`, and
-/// then the next is known without a division: `block`, and those of `others` that follow
-/// it so within its word.
+/// then the next is known without a division: how many of `others` follow so in the word
+/// of `block`, the span's block `index`. After a few, eight at a time, which saves the
+/// loop's own instructions.
 #[inline(never)]
-fn follow(geometry: &Geometry, block: usize, step: usize, others: &[usize]) -> Row {
-    let (size, blocks) = (geometry.size as usize, geometry.blocks as usize);
-    let offset = block & (geometry.bytes() - 1);
-    let index = geometry.block_at(offset);
-    let (word, bit) = (index / 64, index % 64);
-    let up = step == size;
-    let room = if up { (blocks - word * 64).min(64) - 1 - bit } else { bit };
-    let more = in_row(block, step, &others[..others.len().min(room)]);
-    let (lowest, start) = if up { (bit, offset) } else { (bit - more, offset - more * size) };
-    let bits = u64::MAX >> (63 - more) << lowest;
-    Row { more, bits, pages: pages_of(start, start + (more + 1) * size) }
-}
-
-/// How many of `others` follow `block` by `step` each. Eight at a time at first, which
-/// saves the loop's own instructions.
-#[inline(always)]
-fn in_row(block: usize, step: usize, others: &[usize]) -> usize {
+fn in_row(geometry: &Geometry, index: usize, step: usize, block: usize, others: &[usize]) -> usize {
+    let (bit, last) = (index % 64, geometry.blocks as usize - 1);
+    let room = if step == geometry.size as usize { (last - index).min(63 - bit) } else { bit };
+    let others = &others[..others.len().min(room)];
     let mut expected = block;
     let mut next = || {
         expected = expected.wrapping_add(step);
         expected
     };
-    let mut follows = |eight: &&[usize; 8]| eight.iter().fold(0, |sum, other| sum | (other ^ next())) == 0;
-    let eights = others.as_chunks().0.iter().take_while(&mut follows).count();
-    let mut expected = block.wrapping_add(step.wrapping_mul(eights * 8));
-    let rest = others[eights * 8..].iter().take_while(|&&other| {
+    let (few, many) = others.split_at(others.len().min(FEW));
+    let mut count = few.iter().take_while(|&&other| other == next()).count();
+    if count < FEW {
+        return count;
+    }
+    let mut follow = |eight: &&[usize; 8]| eight.iter().fold(0, |sum, other| sum | (other ^ next())) == 0;
+    count += 8 * many.as_chunks().0.iter().take_while(&mut follow).count();
+    let mut expected = block.wrapping_add(step.wrapping_mul(count));
+    let rest = others[count..].iter().take_while(|&&other| {
         expected = expected.wrapping_add(step);
         other == expected
     });
-    eights * 8 + rest.count()
-}
-
-/// The pages of a span that the bytes from `start` to `end` lie on.
-#[inline(always)]
-fn pages_of(start: usize, end: usize) -> u64 {
-    bits_between(start / PAGE, (end - 1) / PAGE)
+    count + rest.count()
 }
 
 /// The segment of a block's address; the end of the process if there is none.
