@@ -187,7 +187,7 @@ pub(crate) fn may_release(segment: &Segment, group: usize) -> bool {
 
 /// The first slice from `slice` on whose group of 64 may have a span or run.
 /// The others' books are not to be looked at: a tick would make each of their
-/// pages present, 17 MiB to a segment.
+/// pages present, 9 MiB to a segment.
 pub(crate) fn next_in_use(segment: &Segment, slice: usize) -> Option<usize> {
     let books = segment.bits(BOOKS).get(slice / 64..)?;
     let ahead = books.iter().position(|word| word.load(Relaxed) != 0)?;

@@ -26,6 +26,9 @@ pub(crate) const RUN_MAX: usize = 4 << 20;
 const TABLE_MAX: usize = 1024;
 /// Blocks up to this share a span of one slice; larger ones a span of four.
 const ONE_SLICE_MAX: usize = 1024;
+/// Blocks of a span at most: those of 8 bytes fill half a slice, so that all others'
+/// bitmaps, which have the same room, take half as much of it.
+pub(crate) const BLOCKS_MAX: usize = 4096;
 
 /// The size a block needs so that every block of its class is aligned to `align`.
 ///
@@ -135,7 +138,8 @@ const fn geometry(class: usize) -> Geometry {
         (size.div_ceil(SLICE), 1)
     } else {
         let slices = if size <= ONE_SLICE_MAX { 1 } else { 4 };
-        (slices, slices * SLICE / size)
+        let blocks = slices * SLICE / size;
+        (slices, if blocks > BLOCKS_MAX { BLOCKS_MAX } else { blocks })
     };
     Geometry {
         size: size as u32,

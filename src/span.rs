@@ -14,14 +14,14 @@ mod take;
 
 use crate::growth;
 use crate::misuse::die;
-use crate::size_class::{GEOMETRY, Geometry, PAGE, SLICE, SPAN_CLASSES};
+use crate::size_class::{BLOCKS_MAX, GEOMETRY, Geometry, PAGE, SLICE, SPAN_CLASSES};
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::sync::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize};
 use core::cell::UnsafeCell;
 use core::ptr;
 
-/// The bitmap of a slice of 8-byte blocks.
-pub(crate) const BITMAP_WORDS: usize = 128;
+/// The largest bitmap.
+pub(crate) const BITMAP_WORDS: usize = BLOCKS_MAX / 64;
 const _: () = {
     let mut class = 0;
     while class < SPAN_CLASSES {

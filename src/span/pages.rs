@@ -63,8 +63,9 @@ impl Span {
         }
     }
 
+    /// No block in use lies on the page; one behind the last block has none.
     fn page_is_free(&self, geometry: &Geometry, page: usize) -> bool {
-        blocks_of_pages(geometry, page, page + 1).is_some_and(|(first, last)| {
+        blocks_of_pages(geometry, page, page + 1).is_none_or(|(first, last)| {
             self.each_mask(first, last, |at, mask| self.bitmap[at].load(Relaxed) & mask == mask)
         })
     }
@@ -72,7 +73,10 @@ impl Span {
     /// Returns the pages `first..end` if their blocks are all still free.
     fn release_run(&self, class: usize, first: usize, end: usize, huge: bool) -> usize {
         let geometry = &GEOMETRY[class];
-        let Some((from, to)) = blocks_of_pages(geometry, first, end) else { return 0 };
+        // For pages behind the last block, any other one that is free: only who holds a
+        // block knows that this goes on being the span it is.
+        let blocks = blocks_of_pages(geometry, first, end).or_else(|| self.free_block(geometry));
+        let Some((from, to)) = blocks else { return 0 };
         let mut held = 0;
         let all = self.each_mask(from, to, |at, mask| {
             let taken = self.take_exactly(geometry, at, mask);
@@ -99,6 +103,18 @@ impl Span {
             more
         });
         pages
+    }
+
+    /// A block that is free at this moment, as a range of one.
+    fn free_block(&self, geometry: &Geometry) -> Option<(usize, usize)> {
+        let (at, bits) = self
+            .words(geometry)
+            .iter()
+            .map(|word| word.load(Relaxed))
+            .enumerate()
+            .find(|word| word.1 != 0)?;
+        let block = at * 64 + bits.trailing_zeros() as usize;
+        Some((block, block))
     }
 
     /// Takes all the bits of `mask`, or none.
