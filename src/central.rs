@@ -8,7 +8,7 @@ use crate::os::Lock;
 use crate::page_heap::{self, Run};
 use crate::segment::Segment;
 use crate::size_class::{GEOMETRY, SLICE, SPAN_CLASSES};
-use crate::span::{Links, NO_HEAP, Span, state};
+use crate::span::{Kind, Links, NO_HEAP, Span, state};
 use core::ptr;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -73,24 +73,22 @@ pub(crate) fn attach(class: usize, heap: u16, few: bool) -> Option<&'static Span
 /// Ends an attachment: the span is listed, left full, or freed.
 pub(crate) fn detach(class: usize, span: &'static Span) {
     let geometry = &GEOMETRY[class];
-    if !span.has_free(geometry) && span.mark_full(geometry) {
-        return;
-    }
-    // Still attached, or a giver has listed it already.
-    let mut lists = CLASSES[class].0.lock();
-    if span.state.load(Acquire) == state::ATTACHED {
+    if span.has_free(geometry) {
+        let mut lists = CLASSES[class].0.lock();
         span.state.store(state::LISTED, Release);
         lists.push(class, span);
-        drop(lists);
-        after_give(class, span, true);
+    } else if span.leave_full(geometry) {
+        return;
     }
+    // Listed by now, or to be: as if the blocks that it has were just given.
+    after_give(class, span, true);
 }
 
 /// To be called after blocks were given to a span: lists it if it was full,
 /// frees it if it may be empty, which only a word that is `filled` can make it.
 #[inline]
 pub(crate) fn after_give(class: usize, span: &'static Span, filled: bool) {
-    // After the give's acquire, which pairs with `Span::mark_full`.
+    // After the give's acquire, which pairs with `Span::leave_full`.
     match span.state.load(Acquire) {
         state::FULL => list(class, span),
         state::LISTED => {}
@@ -107,7 +105,8 @@ fn list(class: usize, span: &'static Span) {
     let mut lists = CLASSES[class].0.lock();
     // Only one of several givers lists it, and only under the lock, so that a
     // span whose state is `LISTED` is on the list for whoever has the lock.
-    // The class is looked at since the span may have been freed and used anew.
+    // The class first: the span may have been freed and used anew, but while the lock
+    // of the class that it has is held it keeps it.
     if span.is_class(class)
         && span.state.compare_exchange(state::FULL, state::LISTED, AcqRel, Relaxed).is_ok()
     {
@@ -116,27 +115,34 @@ fn list(class: usize, span: &'static Span) {
 }
 
 /// Frees a listed span all of whose blocks are free. With `keep`, a class's
-/// only listed span stays, so that a loop does not make and free one each time.
+/// only listed span stays, so that a loop does not make and free one each time. True if
+/// it did.
 #[cold]
-pub(crate) fn free_if_empty(class: usize, span: &'static Span, keep: bool) {
+pub(crate) fn free_if_empty(class: usize, span: &'static Span, keep: bool) -> bool {
     {
         let mut lists = CLASSES[class].0.lock();
-        if span.state.load(Acquire) != state::LISTED || !span.is_class(class) || (keep && lists.spans == 1) {
-            return;
+        // The class first, as in `list`.
+        if !span.is_class(class) || span.state.load(Acquire) != state::LISTED || (keep && lists.spans == 1) {
+            return false;
         }
         lists.remove(span);
         span.state.store(state::BUSY, Relaxed);
     }
     let geometry = &GEOMETRY[class];
     let (resident, recent) = span.residue();
-    if !span.take_whole(geometry) {
+    let whole = span.take_whole(geometry);
+    {
         let mut lists = CLASSES[class].0.lock();
-        span.state.store(state::LISTED, Relaxed);
-        lists.push(class, span);
-        return;
+        if !whole {
+            span.state.store(state::LISTED, Relaxed);
+            lists.push(class, span);
+            return false;
+        }
+        // Under the lock, for whoever has it and looked at the class.
+        span.set_kind(Kind::Nothing);
     }
     let base = span.base();
-    let Some(segment) = Segment::of(base) else { return };
+    let Some(segment) = Segment::of(base) else { return true };
     let run = Run { segment, first: segment.slice_of(base), slices: geometry.slices as usize };
     // Slices with any page resident count as resident from here on. The other
     // pages of those that are taken again will be touched without being counted;
@@ -146,12 +152,13 @@ pub(crate) fn free_if_empty(class: usize, span: &'static Span, keep: bool) {
     let count = if recent { growth::add } else { growth::round_up };
     count(lacking.count_ones() as usize);
     page_heap::give(run, slices, recent);
+    true
 }
 
 /// Moves a listed span to the list that fits how full it is now.
 pub(crate) fn relist(class: usize, span: &'static Span) {
     let mut lists = CLASSES[class].0.lock();
-    if span.state.load(Acquire) == state::LISTED && span.is_class(class) {
+    if span.is_class(class) && span.state.load(Acquire) == state::LISTED {
         lists.remove(span);
         lists.push(class, span);
     }
@@ -173,6 +180,7 @@ pub(crate) unsafe fn unlock_after_fork() {
 
 impl Lists {
     fn push(&mut self, class: usize, span: &'static Span) {
+        debug_assert!(span.is_class(class));
         let geometry = &GEOMETRY[class];
         let list = (span.free_blocks(geometry) * LISTS / (geometry.blocks as usize + 1)).min(LISTS - 1);
         let next = self.heads[list];

@@ -6,7 +6,7 @@ use crate::misuse::die;
 use crate::run;
 use crate::segment::Segment;
 use crate::size_class::{GEOMETRY, Geometry, PAGE, SPAN_CLASSES, block_size};
-use crate::span::{Kind, NO_HEAP, Span, bits_between};
+use crate::span::{NO_HEAP, Span, bits_between};
 use core::mem::MaybeUninit;
 use core::sync::atomic::Ordering::Relaxed;
 use core::{ptr, slice};
@@ -28,19 +28,12 @@ struct Neighbours {
     pages: u64,
 }
 
-/// The first slice of a block's span: spans of several slices are aligned to
-/// them, and segments to more.
-#[inline(always)]
-fn head_of(segment: &Segment, geometry: &Geometry, block: usize) -> usize {
-    segment.slice_of(block) & !(geometry.slices as usize - 1)
-}
-
 /// The number of the heap that a block was taken by, as far as it is known; any
 /// address will do.
 pub(crate) fn origin(class: usize, block: usize) -> u16 {
     match Segment::of(block) {
         Some(segment) if class < SPAN_CLASSES => {
-            let head = head_of(segment, &GEOMETRY[class], block);
+            let head = segment.slice_of(block) & GEOMETRY[class].head_mask();
             segment.span(head).heap.load(Relaxed)
         }
         _ => NO_HEAP,
@@ -145,7 +138,7 @@ impl Finder {
     fn new(class: usize, block: usize) -> Self {
         let geometry = &GEOMETRY[class];
         let (size, blocks) = (geometry.size as usize, geometry.blocks as usize);
-        let (within, heads) = (geometry.bytes() - 1, !(geometry.slices as usize - 1));
+        let (within, heads) = (geometry.bytes() - 1, geometry.head_mask());
         Self { class, geometry, size, blocks, within, heads, segment: segment_of(block) }
     }
 
@@ -182,7 +175,7 @@ impl Finder {
         }
         let span = self.segment.span(self.segment.slice_of(block) & self.heads);
         if !span.is_class(self.class) {
-            refuse(self.geometry, self.segment, block);
+            self.segment.refuse(block);
         }
         span
     }
@@ -223,18 +216,5 @@ fn segment_of(block: usize) -> &'static Segment {
     match Segment::of(block) {
         Some(segment) => segment,
         None => die("free of a block that was not allocated by Neap", block),
-    }
-}
-
-/// Says what is wrong with a block that its class's span does not know.
-#[cold]
-fn refuse(geometry: &Geometry, segment: &Segment, block: usize) -> ! {
-    let head = segment.head_of(segment.slice_of(block));
-    match head.map(|head| segment.span(head).kind()) {
-        None | Some(Kind::Free) => die("double free", block),
-        Some(Kind::Class(class)) if GEOMETRY[class].size != geometry.size => {
-            die("free with a size that is not the block's", block)
-        }
-        _ => die("free of an address inside a block", block),
     }
 }

@@ -32,16 +32,9 @@ pub(crate) fn free(block: usize, size: usize, recent: bool) {
     };
     let first = segment.slice_of(block);
     let head = segment.span(first);
-    if !block.is_multiple_of(SLICE) {
-        die("free of an address inside a block", block);
-    }
     let (_, slices) = head.extent();
-    if !head.retire(kind_of(size)) {
-        match segment.head_of(first) {
-            None => die("double free", block),
-            Some(head) if head < first => die("free of an address inside a block", block),
-            Some(_) => die("free with a size that is not the block's", block),
-        }
+    if !block.is_multiple_of(SLICE) || !head.retire(kind_of(size)) {
+        segment.refuse(block);
     }
     page_heap::give(Run { segment, first, slices }, u64::MAX, recent);
 }

@@ -2,8 +2,9 @@
 //! from an address to its segment.
 
 use crate::metadata;
+use crate::misuse::die;
 use crate::os::{self, Reservation};
-use crate::size_class::{PAGE, RUN_MAX, SLICE};
+use crate::size_class::{GEOMETRY, PAGE, RUN_MAX, SLICE};
 use crate::span::{Kind, Span};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -22,6 +23,16 @@ pub(crate) const HUGE: usize = 3;
 const BITMAPS: usize = 4;
 /// Address space asked for at once; less where the system grants less.
 const LARGEST: usize = 1 << 30;
+
+/// What an address of a segment is.
+pub(crate) enum Place {
+    /// In no span or run.
+    Free,
+    /// Where a block starts, free or not.
+    Start,
+    /// Inside a block, or behind the last one.
+    Inside,
+}
 
 /// A stretch of reserved address space. Never unmapped, so always `'static`.
 pub(crate) struct Segment {
@@ -57,18 +68,39 @@ impl Segment {
         (address - self.base) / SLICE
     }
 
-    /// The first slice of the span or run that a slice belongs to, if any: only that says
-    /// what it is. A search, for those who will end the process.
-    #[cold]
-    pub(crate) fn head_of(&self, slice: usize) -> Option<usize> {
-        let nearest = slice.saturating_sub(RUN_MAX / SLICE - 1);
-        let head = (nearest..=slice).rev().find(|&at| self.span(at).kind() != Kind::Free)?;
-        (head + self.span(head).extent().1 > slice).then_some(head)
-    }
-
     #[inline]
     pub(crate) fn contains(&self, address: usize) -> bool {
         address.wrapping_sub(self.base) / SLICE < self.slices
+    }
+
+    /// Ends the process: what was freed is no block in use of the size said.
+    #[cold]
+    pub(crate) fn refuse(&self, block: usize) -> ! {
+        match self.place_of(block) {
+            Place::Free => die("double free", block),
+            Place::Start => die("free with a size that is not the block's", block),
+            Place::Inside => die("free of an address inside a block", block),
+        }
+    }
+
+    /// What an address is; a search, for those who will end the process.
+    #[cold]
+    pub(crate) fn place_of(&self, address: usize) -> Place {
+        let Some(head) = self.head_of(self.slice_of(address)) else { return Place::Free };
+        let offset = address - (self.base + head * SLICE);
+        let (size, blocks) = match self.span(head).kind() {
+            Kind::Class(class) => (GEOMETRY[class].size as usize, GEOMETRY[class].blocks as usize),
+            _ => (RUN_MAX, 1),
+        };
+        if offset.is_multiple_of(size) && offset / size < blocks { Place::Start } else { Place::Inside }
+    }
+
+    /// The first slice of the span or run that a slice belongs to, if any: only that says
+    /// what it is.
+    fn head_of(&self, slice: usize) -> Option<usize> {
+        let nearest = slice.saturating_sub(RUN_MAX / SLICE - 1);
+        let head = (nearest..=slice).rev().find(|&at| self.span(at).kind() != Kind::Nothing)?;
+        (head + self.span(head).extent().1 > slice).then_some(head)
     }
 
     /// Words of each of the page heap's bitmaps.

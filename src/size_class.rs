@@ -89,6 +89,12 @@ impl Geometry {
         self.slices as usize * SLICE
     }
 
+    /// The bits that a slice's number has in common with the span's first slice.
+    #[inline(always)]
+    pub(crate) const fn head_mask(&self) -> usize {
+        !(self.slices as usize - 1)
+    }
+
     /// The block that the byte at `offset` belongs to.
     ///
     /// Exact for every offset in a span: the error of the reciprocal is below

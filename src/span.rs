@@ -37,8 +37,8 @@ pub(crate) const NO_HEAP: u16 = 0;
 /// need not be touched, let alone be resident (see `Segment::head_of`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
-    /// Nothing.
-    Free,
+    /// Nothing: it is free, or a later slice of something.
+    Nothing,
     /// A span or pooled run of this class.
     Class(usize),
     /// A run too large to be pooled.
@@ -96,7 +96,7 @@ unsafe impl Sync for Span {}
 impl Span {
     pub(crate) fn kind(&self) -> Kind {
         match self.kind.load(Acquire) {
-            0 => Kind::Free,
+            0 => Kind::Nothing,
             LARGE => Kind::Large,
             class => Kind::Class(class as usize - 1),
         }
@@ -110,7 +110,7 @@ impl Span {
 
     pub(crate) fn set_kind(&self, kind: Kind) {
         let kind = match kind {
-            Kind::Free => 0,
+            Kind::Nothing => 0,
             Kind::Large => LARGE,
             Kind::Class(class) => class as u8 + 1,
         };
@@ -122,7 +122,7 @@ impl Span {
     pub(crate) fn extent(&self) -> (Kind, usize) {
         let kind = self.kind();
         let slices = match kind {
-            Kind::Free => 0,
+            Kind::Nothing => 0,
             Kind::Class(class) => GEOMETRY[class].slices as usize,
             Kind::Large => (self.run_pages() * PAGE).div_ceil(SLICE),
         };
@@ -152,7 +152,7 @@ impl Span {
 
     /// A span that is free, as a fresh mapping holds it.
     #[cfg(loom)]
-    #[allow(dead_code, reason = "tests/model_bitmap.rs makes one")]
+    #[allow(dead_code, reason = "the models make some")]
     pub(crate) fn new() -> Self {
         Self {
             kind: AtomicU8::new(0),
@@ -268,15 +268,16 @@ impl Span {
         die("double free", self.base() + block * geometry.size as usize);
     }
 
-    /// After a refill found nothing: true once the span is off every list and
-    /// has no free block; the next block given back lists it again.
-    pub(crate) fn mark_full(&self, geometry: &Geometry) -> bool {
+    /// Ends an attachment without listing the span: the next block given back does that.
+    /// False if one came meanwhile, perhaps unseen by its giver: then the caller is to list
+    /// the span, as if it had given the block. It has it no more: others may have listed,
+    /// taken and freed it, and used it anew.
+    pub(crate) fn leave_full(&self, geometry: &Geometry) -> bool {
         self.state.swap(state::FULL, AcqRel);
         // A read-modify-write of each word: either it sees the bit of whoever
         // gives a block, or that one, whose operation on the word comes later,
         // acquires the state.
-        let empty = self.words(geometry).iter().all(|word| word.fetch_add(0, AcqRel) == 0);
-        empty || self.state.compare_exchange(state::FULL, state::ATTACHED, AcqRel, Relaxed).is_err()
+        self.words(geometry).iter().all(|word| word.fetch_add(0, AcqRel) == 0)
     }
 
     /// Every block may be free; a hint, settled by [`Span::take_whole`].
@@ -301,7 +302,7 @@ impl Span {
         self.words(geometry).iter().map(count).sum()
     }
 
-    /// Takes every block, if every one is free, and stops being a span.
+    /// Takes every block, if every one is free.
     /// Only for whoever has set the state to `BUSY`.
     pub(crate) fn take_whole(&self, geometry: &Geometry) -> bool {
         let full = |word: usize| geometry.full_word(word);
@@ -313,7 +314,6 @@ impl Span {
                 return false;
             }
         }
-        self.set_kind(Kind::Free);
         true
     }
 }

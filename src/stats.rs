@@ -103,7 +103,7 @@ impl Stats {
         }
     }
 
-    /// Counts what starts on a slice; gives how many slices on the next may start.
+    /// Counts what starts on a slice; gives how many slices ahead the next one may start.
     fn add_slice(&mut self, segment: &Segment, slice: usize) -> usize {
         let span = segment.span(slice);
         let (kind, slices) = span.extent();
@@ -113,7 +113,8 @@ impl Stats {
                 let free = span.free_blocks(geometry);
                 self.classes[class].spans += 1;
                 self.classes[class].free += free;
-                self.classes[class].live += geometry.blocks as usize - free;
+                // Saturating, since the span may be another class's by now.
+                self.classes[class].live += (geometry.blocks as usize).saturating_sub(free);
                 self.resident += span.resident_pages(geometry) * PAGE;
             }
             Kind::Class(class) => {
@@ -125,7 +126,7 @@ impl Stats {
                 self.live += span.run_pages() * PAGE;
                 self.resident += span.run_pages() * PAGE;
             }
-            Kind::Free => {}
+            Kind::Nothing => {}
         }
         slices.max(1)
     }

@@ -309,8 +309,9 @@ impl Tide {
         self.busy |= recent;
         let in_demand = (self.demand | central::demand()) >> class & 1 == 1;
         let age = self.age && (in_demand || !self.early);
-        if listed && span.seems_empty(&GEOMETRY[class]) && !(recent && age) {
-            return central::free_if_empty(class, span, false);
+        let to_free = listed && span.seems_empty(&GEOMETRY[class]) && !(recent && age);
+        if to_free && central::free_if_empty(class, span, false) {
+            return;
         }
         if kept {
             span.end_epoch();

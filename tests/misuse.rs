@@ -132,6 +132,51 @@ fn an_address_inside_a_block() {
 }
 
 #[test]
+fn an_address_behind_a_spans_last_block() {
+    dies("an_address_behind_a_spans_last_block", "inside a block", || {
+        let span = alloc(48).addr() & !0xffff;
+        free((span + 0x10000 / 48 * 48) as *mut u8, 48);
+    });
+}
+
+#[test]
+fn the_last_slice_of_a_large_block() {
+    dies("the_last_slice_of_a_large_block", "inside a block", || {
+        free(alloc(4 << 20).wrapping_add(63 << 16), 64);
+    });
+}
+
+#[test]
+fn the_last_slice_of_a_large_block_as_a_large_one() {
+    dies("the_last_slice_of_a_large_block_as_a_large_one", "inside a block", || {
+        free(alloc(4 << 20).wrapping_add(63 << 16), 1 << 20);
+    });
+}
+
+/// A block of 32 KiB in a slice of its span that is not the first.
+fn in_a_later_slice() -> *mut u8 {
+    let blocks = (0..8).map(|_| alloc(32 << 10));
+    blocks.into_iter().find(|block| block.addr() & 0x3ffff == 0x20000).expect("one of eight")
+}
+
+#[test]
+fn a_wrong_size_in_a_later_slice() {
+    dies("a_wrong_size_in_a_later_slice", "size that is not the block's", || free(in_a_later_slice(), 64));
+}
+
+#[test]
+fn a_large_size_in_a_later_slice() {
+    dies("a_large_size_in_a_later_slice", "size that is not the block's", || {
+        free(in_a_later_slice(), 48 << 10)
+    });
+}
+
+#[test]
+fn a_large_blocks_start_as_a_small_one() {
+    dies("a_large_blocks_start_as_a_small_one", "size that is not the block's", || free(alloc(1 << 20), 64));
+}
+
+#[test]
 fn a_wrong_size() {
     dies("a_wrong_size", "size that is not the block's", || {
         let block = alloc(64);

@@ -88,29 +88,35 @@ fn a_block_given_while_others_are_taken_is_nowhere_twice() {
 }
 
 /// A span that its owner leaves as full is listed by whoever gives a block at
-/// that moment, or the owner sees the block: it is never forgotten.
+/// that moment, or by the owner, who sees the block: it is never forgotten.
 #[test]
 fn a_full_span_that_gets_a_block_is_found() {
     loom::model(|| {
         let (class, span) = span();
         let geometry = &GEOMETRY[class];
         let all = take(&span, class, 8);
+        // As `central::after_give` and `central::list`.
+        let list = |span: &Span| {
+            span.state.load(Ordering::Acquire) == state::FULL
+                && span
+                    .state
+                    .compare_exchange(state::FULL, state::LISTED, Ordering::AcqRel, Ordering::Relaxed)
+                    .is_ok()
+        };
         let giver = {
             let span = Arc::clone(&span);
             thread::spawn(move || {
                 give(&span, class, all[0]);
-                // As `central::after_give` and `central::list`.
-                span.state.load(Ordering::Acquire) == state::FULL
-                    && span
-                        .state
-                        .compare_exchange(state::FULL, state::LISTED, Ordering::AcqRel, Ordering::Relaxed)
-                        .is_ok()
+                list(&span)
             })
         };
-        let left_full = span.mark_full(geometry);
-        let listed = giver.join().unwrap();
-        let attached = span.state.load(Ordering::Relaxed) == state::ATTACHED;
-        assert!(listed || attached, "a free block on no list; left full: {left_full}");
+        let left_full = span.leave_full(geometry);
+        let listed_by_owner = !left_full && list(&span);
+        let listed_by_giver = giver.join().unwrap();
+        assert!(
+            listed_by_owner != listed_by_giver,
+            "left full: {left_full}, by the owner: {listed_by_owner}"
+        );
     });
 }
 

@@ -1,9 +1,7 @@
 //! What is wrong with a pointer that is no live block, in one line.
 
 use crate::misuse::die;
-use crate::segment::Segment;
-use crate::size_class::{GEOMETRY, SLICE};
-use crate::span::Kind;
+use crate::segment::{Place, Segment};
 
 /// What the program wanted with a pointer.
 #[derive(Clone, Copy)]
@@ -18,13 +16,7 @@ pub(super) enum Use {
 #[inline(never)]
 pub(super) fn refuse(block: usize, by: Use) -> ! {
     let Some(segment) = Segment::of(block) else { die(foreign(by), block) };
-    let Some(head) = segment.head_of(segment.slice_of(block)) else { die(freed(by), block) };
-    let offset = block - (segment.base + head * SLICE);
-    let starts_block = match segment.span(head).kind() {
-        Kind::Class(class) => offset.is_multiple_of(GEOMETRY[class].size as usize),
-        _ => offset == 0,
-    };
-    die(if starts_block { freed(by) } else { interior(by) }, block)
+    die(if matches!(segment.place_of(block), Place::Inside) { interior(by) } else { freed(by) }, block)
 }
 
 /// It starts where a block could, and is not in use.

@@ -1,0 +1,252 @@
+//! The lists of spans with free blocks, modelled: the real `central.rs` and
+//! `span.rs` on loom's atomics. A span may be emptied, freed and used anew for
+//! another class while some still act on what they saw of it; it must never come
+//! to the first class's lists again.
+//!
+//! `RUSTFLAGS="--cfg loom" cargo test --release --test model_central`
+#![cfg(loom)]
+
+#[path = "../src/central.rs"]
+#[allow(dead_code, reason = "the model needs the lists alone")]
+mod central;
+#[path = "../src/size_class.rs"]
+#[allow(dead_code, reason = "the model needs the geometry alone")]
+mod size_class;
+#[path = "../src/span.rs"]
+#[allow(dead_code, reason = "the model needs the bitmap alone")]
+mod span;
+
+/// What the files import from the crate, on loom's atomics.
+mod sync {
+    pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+}
+
+mod misuse {
+    pub(crate) fn die(what: &str, address: usize) -> ! {
+        panic!("{what}: {address:#x}")
+    }
+}
+
+mod growth {
+    pub(crate) fn add(_: usize) {}
+    pub(crate) fn round_up(_: usize) {}
+}
+
+mod os {
+    use loom::sync::atomic::AtomicBool;
+    use std::cell::UnsafeCell;
+    use std::ops::{Deref, DerefMut};
+    use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+    use std::sync::atomic::{AtomicPtr, AtomicUsize};
+
+    /// A spin lock in a static: the flag is loom's, and a new one in each run of a model.
+    pub(crate) struct Lock<T> {
+        run: AtomicUsize,
+        held: AtomicPtr<AtomicBool>,
+        value: UnsafeCell<T>,
+    }
+
+    /// To be counted up where a run begins; its first thread then uses each lock once.
+    pub(crate) static RUN: AtomicUsize = AtomicUsize::new(0);
+
+    // SAFETY: `value` is reached by whoever has set the flag.
+    unsafe impl<T: Send> Sync for Lock<T> {}
+
+    pub(crate) struct Guard<'a, T>(&'a Lock<T>);
+
+    impl<T> Lock<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            let held = AtomicPtr::new(std::ptr::null_mut());
+            Self { run: AtomicUsize::new(0), held, value: UnsafeCell::new(value) }
+        }
+
+        fn held(&self) -> &AtomicBool {
+            if self.run.swap(RUN.load(SeqCst), SeqCst) != RUN.load(SeqCst) {
+                self.held.store(Box::leak(Box::new(AtomicBool::new(false))), SeqCst);
+            }
+            // SAFETY: leaked.
+            unsafe { &*self.held.load(SeqCst) }
+        }
+
+        pub(crate) fn lock(&self) -> Guard<'_, T> {
+            while self.held().compare_exchange(false, true, Acquire, Relaxed).is_err() {
+                loom::thread::yield_now();
+            }
+            Guard(self)
+        }
+
+        /// # Safety
+        /// The caller has the lock.
+        pub(crate) unsafe fn force_unlock(&self) {
+            self.held().store(false, Release);
+        }
+    }
+
+    impl<T> Deref for Guard<'_, T> {
+        type Target = T;
+        fn deref(&self) -> &T {
+            // SAFETY: the lock is held.
+            unsafe { &*self.0.value.get() }
+        }
+    }
+
+    impl<T> DerefMut for Guard<'_, T> {
+        fn deref_mut(&mut self) -> &mut T {
+            // SAFETY: the lock is held.
+            unsafe { &mut *self.0.value.get() }
+        }
+    }
+
+    impl<T> Drop for Guard<'_, T> {
+        fn drop(&mut self) {
+            self.0.held().store(false, Release);
+        }
+    }
+
+    /// # Safety
+    /// None needed: nothing is returned.
+    pub(crate) unsafe fn release_part(_: *mut u8, _: usize, _: bool) -> bool {
+        true
+    }
+}
+
+mod segment {
+    use super::span::Span;
+    use std::sync::atomic::{AtomicPtr, Ordering::SeqCst};
+
+    /// The one segment: room for two spans of four slices.
+    pub(crate) struct Segment;
+
+    pub(crate) static SPANS: [AtomicPtr<Span>; 2] = [const { AtomicPtr::new(std::ptr::null_mut()) }; 2];
+
+    impl Segment {
+        pub(crate) fn of(_: usize) -> Option<&'static Segment> {
+            Some(&Segment)
+        }
+
+        pub(crate) fn slice_of(&self, address: usize) -> usize {
+            (address - super::BASE) / super::size_class::SLICE
+        }
+
+        pub(crate) fn span(&self, slice: usize) -> &'static Span {
+            // SAFETY: leaked by `fresh`.
+            unsafe { &*SPANS[slice / 4].load(SeqCst) }
+        }
+    }
+}
+
+mod page_heap {
+    use super::os::Lock;
+    use super::segment::Segment;
+
+    /// Which places are free. A lock, so that who takes one sees what was done with it.
+    pub(crate) static FREE: Lock<[bool; 2]> = Lock::new([true; 2]);
+
+    #[allow(dead_code, reason = "all runs here are of four slices")]
+    pub(crate) struct Run {
+        pub(crate) segment: &'static Segment,
+        pub(crate) first: usize,
+        pub(crate) slices: usize,
+    }
+
+    impl Run {
+        pub(crate) fn start(&self) -> usize {
+            super::BASE + self.first * super::size_class::SLICE
+        }
+    }
+
+    pub(crate) fn take(slices: usize, _: usize, _: bool) -> Option<(Run, u64)> {
+        let mut free = FREE.lock();
+        let number = free.iter().position(|&free| free)?;
+        free[number] = false;
+        Some((Run { segment: &Segment, first: number * 4, slices }, u64::MAX))
+    }
+
+    pub(crate) fn give(run: Run, _: u64, _: bool) {
+        let was_free = std::mem::replace(&mut FREE.lock()[run.first / 4], true);
+        assert!(!was_free, "slices given twice");
+    }
+
+    pub(crate) fn mask(count: usize) -> u64 {
+        if count >= 64 { u64::MAX } else { (1 << count) - 1 }
+    }
+}
+
+use loom::thread;
+use page_heap::FREE;
+use size_class::{GEOMETRY, class_of};
+use span::Span;
+use std::sync::atomic::{AtomicPtr, Ordering::SeqCst};
+
+const BASE: usize = 1 << 30;
+
+/// Both in spans of four slices and one word: of eight blocks, and of nine.
+const A: usize = class_of(32 << 10);
+const B: usize = class_of(28 << 10);
+
+/// New spans for a run of a model; class A has one on its list, of which a block is out,
+/// and one in hand, of which all eight are.
+fn fresh() -> &'static Span {
+    let place = |place: &AtomicPtr<Span>| place.store(Box::leak(Box::new(Span::new())), SeqCst);
+    segment::SPANS.iter().for_each(place);
+    os::RUN.fetch_add(1, SeqCst);
+    *FREE.lock() = [true; 2];
+    let full = central::attach(A, 1, false).expect("a span");
+    assert_eq!(full.take(&GEOMETRY[A], &mut [0; 8], false), 8);
+    let listed = central::attach(A, 1, false).expect("another");
+    assert_eq!(listed.take(&GEOMETRY[A], &mut [0; 1], false), 1);
+    central::detach(A, listed);
+    central::relist(B, full);
+    full
+}
+
+/// Another class takes the slices if they are free, and all their blocks.
+fn other_class() -> Option<&'static Span> {
+    let span = central::attach(B, 2, false)?;
+    assert_eq!(span.take(&GEOMETRY[B], &mut [0; 9], false), 9);
+    central::detach(B, span);
+    Some(span)
+}
+
+/// Class A has its listed span, and the other one unless class B has; then everything
+/// comes home.
+fn check(full: &'static Span, taken: Option<&'static Span>) {
+    let mut found: Vec<(&'static Span, usize)> = vec![];
+    while let Some(span) = central::attach(A, 1, false) {
+        assert!(span.is_class(A), "a span of another class");
+        let count = span.take(&GEOMETRY[A], &mut [0; 8], false);
+        found.push((span, count));
+    }
+    let blocks: usize = found.iter().map(|&(_, count)| count).sum();
+    assert_eq!(blocks, if taken.is_some() { 7 } else { 15 }, "blocks lost or doubled");
+    if let Some(span) = taken {
+        assert!(std::ptr::eq(span, full) && span.is_class(B));
+        span.give(&GEOMETRY[B], 0, 0x1ff, false);
+        central::after_give(B, span, true);
+        central::free_if_empty(B, span, false);
+    }
+    for (span, _) in found {
+        central::detach(A, span);
+        span.give(&GEOMETRY[A], 0, 0xff, false);
+        central::after_give(A, span, true);
+        central::free_if_empty(A, span, false);
+    }
+}
+
+/// Two have given the last blocks of a full span, and both go on to list it.
+#[test]
+fn a_full_span_given_back_by_two() {
+    // Every schedule with at most three preemptions, which is what it takes.
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(|| {
+        let full = fresh();
+        central::detach(A, full);
+        full.give(&GEOMETRY[A], 0, 0xff, false);
+        let other_giver = thread::spawn(move || central::after_give(A, full, true));
+        let other = thread::spawn(other_class);
+        central::after_give(A, full, true);
+        other_giver.join().unwrap();
+        check(full, other.join().unwrap());
+    });
+}
