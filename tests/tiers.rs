@@ -135,6 +135,28 @@ fn full_spans_given_back_whole_are_free_at_once() {
     });
 }
 
+#[test]
+fn pages_behind_a_spans_last_block_go_too() {
+    child_succeeds("pages_behind_a_spans_last_block_go_too", &[], || {
+        const COUNT: usize = 1 << 20;
+        let mut small: Vec<Option<Box<u64>>> = Vec::with_capacity(COUNT);
+        neap::purge();
+        let start = neap::stats().resident;
+        drop((0..16).map(|_| vec![1u8; 1 << 20]).collect::<Vec<_>>());
+        // On pages that were used before, of which each span needs half.
+        small.extend((0..COUNT).map(|n| Some(Box::new(n as u64))));
+        small.iter_mut().step_by(1000).for_each(|block| drop(block.take()));
+        neap::flush_thread();
+        neap::tick();
+        neap::tick();
+        let more = neap::stats().resident - start;
+        assert!(more < 9 << 20, "{more}");
+        assert!(
+            small.iter().enumerate().all(|(n, block)| block.as_ref().is_none_or(|block| **block == n as u64))
+        );
+    });
+}
+
 /// Allocates that many blocks in a thread of its own, frees them, and ends it.
 fn in_a_thread(count: usize) {
     std::thread::spawn(move || {
