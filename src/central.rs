@@ -105,8 +105,8 @@ fn list(class: usize, span: &'static Span) {
     let mut lists = CLASSES[class].0.lock();
     // Only one of several givers lists it, and only under the lock, so that a
     // span whose state is `LISTED` is on the list for whoever has the lock.
-    // The class first: the span may have been freed and used anew, but while the lock
-    // of the class that it has is held it keeps it.
+    // The class first: the span may have been freed and used anew, but it cannot change
+    // its class while that class's lock is held.
     if span.is_class(class)
         && span.state.compare_exchange(state::FULL, state::LISTED, AcqRel, Relaxed).is_ok()
     {
@@ -145,7 +145,7 @@ pub(crate) fn free_if_empty(class: usize, span: &'static Span, keep: bool) -> bo
     let Some(segment) = Segment::of(base) else { return true };
     let run = Run { segment, first: segment.slice_of(base), slices: geometry.slices as usize };
     // Slices with any page resident count as resident from here on. The other
-    // pages of those that are taken again will be touched without being counted;
+    // pages of those that are taken again may be touched without being counted;
     // those that came home unused go back with this tick.
     let slices = slices_of_pages(resident);
     let lacking = pages_of_slices(slices) & page_heap::mask(geometry.pages()) & !resident;
@@ -153,6 +153,29 @@ pub(crate) fn free_if_empty(class: usize, span: &'static Span, keep: bool) -> bo
     count(lacking.count_ones() as usize);
     page_heap::give(run, slices, recent);
     true
+}
+
+/// Returns the pages behind the last block of a full span, of which no block is to be had
+/// that would keep it what it is (see `Span::release_pages`). Gives how many.
+pub(crate) fn release_tail(class: usize, span: &'static Span, huge: bool) -> usize {
+    let geometry = &GEOMETRY[class];
+    if !span.has_tail(geometry) {
+        return 0;
+    }
+    {
+        let _lists = CLASSES[class].0.lock();
+        // The class first, as in `list`. Who gives a block from here on lists nothing.
+        let full = span.is_class(class)
+            && span.state.compare_exchange(state::FULL, state::BUSY, AcqRel, Relaxed).is_ok();
+        if !full {
+            return 0;
+        }
+    }
+    let pages = span.release_tail(geometry, huge);
+    if !span.leave_full(geometry) {
+        after_give(class, span, true);
+    }
+    pages
 }
 
 /// Moves a listed span to the list that fits how full it is now.

@@ -26,8 +26,8 @@ pub(crate) const RUN_MAX: usize = 4 << 20;
 const TABLE_MAX: usize = 1024;
 /// Blocks up to this share a span of one slice; larger ones a span of four.
 const ONE_SLICE_MAX: usize = 1024;
-/// Blocks of a span at most: those of 8 bytes fill half a slice, so that all others'
-/// bitmaps, which have the same room, take half as much of it.
+/// Blocks of a span at most. Only those of 8 bytes would be more; that they fill half a
+/// slice halves the room for every span's bitmap.
 pub(crate) const BLOCKS_MAX: usize = 4096;
 
 /// The size a block needs so that every block of its class is aligned to `align`.
@@ -119,6 +119,11 @@ impl Geometry {
         // Upper bits of a product: neighbouring slices begin far apart.
         let spread = ((base / SLICE) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         ((spread * self.blocks as u64) >> 32) as usize
+    }
+
+    /// Pages of a span that blocks lie on; behind the last block there may be others.
+    pub(crate) const fn pages_of_blocks(&self) -> usize {
+        (self.blocks as usize * self.size as usize).div_ceil(PAGE)
     }
 
     /// Pages of a span, at most 64.

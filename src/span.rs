@@ -53,7 +53,7 @@ pub(crate) mod state {
     pub(crate) const BUSY: u8 = 0;
     /// One thread refills from it.
     pub(crate) const ATTACHED: u8 = 1;
-    /// On the list of its class, with blocks to take.
+    /// On the list of its class, most likely with blocks to take.
     pub(crate) const LISTED: u8 = 2;
     /// On no list, since it had no free block; the next to give one lists it.
     pub(crate) const FULL: u8 = 3;
@@ -188,7 +188,7 @@ impl Span {
         self.touched.store(resident, Relaxed);
         self.full_words.store(geometry.words as u32, Relaxed);
         self.state.store(state::ATTACHED, Relaxed);
-        // The kind before the bits: who holds a bit knows the class (see `release_pages`).
+        // The kind before the bits: who holds a bit knows the class (see `release_run`).
         self.set_kind(Kind::Class(class));
         for (word, bits) in self.words(geometry).iter().enumerate() {
             bits.store(geometry.full_word(word), Release);
@@ -236,7 +236,7 @@ impl Span {
         } else {
             // Adding sets the bits, in one instruction that also tells the old
             // ones, unless one was set already; then the process ends here.
-            // Release hands the blocks' content on; acquire pairs with `mark_full`,
+            // Release hands the blocks' content on; acquire pairs with `leave_full`,
             // since `central::after_give` loads the state next.
             word.fetch_add(blocks, AcqRel)
         };
@@ -269,9 +269,9 @@ impl Span {
     }
 
     /// Ends an attachment without listing the span: the next block given back does that.
-    /// False if one came meanwhile, perhaps unseen by its giver: then the caller is to list
-    /// the span, as if it had given the block. It has it no more: others may have listed,
-    /// taken and freed it, and used it anew.
+    /// False if one came meanwhile, whose giver may not have seen that: then the caller lists
+    /// the span, as if it had given the block. The span is no longer the caller's: others may
+    /// have listed, taken and freed it by then, and used it anew.
     pub(crate) fn leave_full(&self, geometry: &Geometry) -> bool {
         self.state.swap(state::FULL, AcqRel);
         // A read-modify-write of each word: either it sees the bit of whoever

@@ -239,6 +239,14 @@ impl Tide {
         PAGES_RETURNED.fetch_add(pages as u64, Relaxed);
     }
 
+    /// Pages of a span, which may have been part of a huge one.
+    fn returned_of(&mut self, span: Run, huge: bool, pages: usize) {
+        if huge && pages > 0 {
+            huge_pages::end(span.segment, span.first, span.slices);
+        }
+        self.returned(pages);
+    }
+
     fn finish(&mut self) {
         while !matches!(self.phase, Phase::Idle) {
             self.step();
@@ -297,15 +305,22 @@ impl Tide {
 
     /// Of a span on `run`, on a huge page that is `kept` whole or not.
     fn end_epoch(&mut self, class: usize, span: &'static Span, run: Run, kept: bool) {
+        let (_, recent) = span.residue();
+        let huge = huge_pages::holds(run.segment, run.first);
         let listed = match span.state.load(Relaxed) {
             state::LISTED => true,
             state::ATTACHED => false,
-            // Nothing to return, but its epoch ends too: what a later tick
+            // Nothing but its tail to return, but its epoch ends too: what a later tick
             // brings home from it was not used since.
-            state::FULL => return span.end_epoch(),
+            state::FULL => {
+                span.end_epoch();
+                if !kept && !(recent && self.age) {
+                    self.returned_of(run, huge, central::release_tail(class, span, huge));
+                }
+                return;
+            }
             _ => return,
         };
-        let (_, recent) = span.residue();
         self.busy |= recent;
         let in_demand = (self.demand | central::demand()) >> class & 1 == 1;
         let age = self.age && (in_demand || !self.early);
@@ -316,12 +331,7 @@ impl Tide {
         if kept {
             span.end_epoch();
         } else {
-            let huge = huge_pages::holds(run.segment, run.first);
-            let pages = span.release_pages(class, age, huge);
-            if huge && pages > 0 {
-                huge_pages::end(run.segment, run.first, run.slices);
-            }
-            self.returned(pages);
+            self.returned_of(run, huge, span.release_pages(class, age, huge));
         }
         // Of the class that it has by now: it may have been freed and used anew
         // since, and then it was that class's blocks that were out meanwhile.

@@ -231,6 +231,7 @@ fn check(full: &'static Span, taken: Option<&'static Span>) {
         central::after_give(A, span, true);
         central::free_if_empty(A, span, false);
     }
+    assert_eq!(*FREE.lock(), [true; 2], "slices lost");
 }
 
 /// Two have given the last blocks of a full span, and both go on to list it.

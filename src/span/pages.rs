@@ -44,10 +44,29 @@ impl Span {
         pages
     }
 
-    /// The pages that [`Span::release_pages`] would return now, with `age`.
+    /// Returns the pages behind the last block, if they may be resident, of a span that
+    /// nobody else can free or use meanwhile; `huge` as above. Gives how many.
+    pub(crate) fn release_tail(&self, geometry: &Geometry, huge: bool) -> usize {
+        let (first, pages) = (geometry.pages_of_blocks(), geometry.pages());
+        let start = (self.base() + first * PAGE) as *mut u8;
+        // SAFETY: pages of the span on which no block lies, and it stays that span.
+        if !self.has_tail(geometry) || !unsafe { os::release_part(start, (pages - first) * PAGE, huge) } {
+            return 0;
+        }
+        self.released.fetch_or(bits_between(first, pages - 1), Relaxed);
+        pages - first
+    }
+
+    /// Pages behind the last block may be resident.
+    pub(crate) fn has_tail(&self, geometry: &Geometry) -> bool {
+        self.candidates(geometry, 0) >> (geometry.pages_of_blocks() - 1) > 1
+    }
+
+    /// The pages that [`Span::release_pages`] would return now, with `age`, but for those
+    /// behind the last block.
     pub(crate) fn spare_pages(&self, geometry: &Geometry) -> usize {
         let candidates = self.candidates(geometry, self.touched.load(Relaxed));
-        let pages = 0..geometry.pages();
+        let pages = 0..geometry.pages_of_blocks();
         pages.filter(|&page| candidates >> page & 1 == 1 && self.page_is_free(geometry, page)).count()
     }
 
@@ -88,7 +107,8 @@ impl Span {
         let mut pages = 0;
         if ours {
             let start = (self.base() + first * PAGE) as *mut u8;
-            // SAFETY: every block that touches these pages is ours by its bit.
+            // SAFETY: every block that touches these pages is ours by its bit, which also
+            // keeps the span what it is, so that none lies behind its last.
             if unsafe { os::release_part(start, (end - first) * PAGE, huge) } {
                 self.released.fetch_or(bits_between(first, end - 1), Relaxed);
                 pages = end - first;
