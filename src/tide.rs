@@ -314,7 +314,8 @@ impl Tide {
             // brings home from it was not used since.
             state::FULL => {
                 span.end_epoch();
-                if !kept && !(recent && self.age) {
+                let stays = kept || (recent && self.age);
+                if !stays {
                     self.returned_of(run, huge, central::release_tail(class, span, huge));
                 }
                 return;
