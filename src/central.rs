@@ -155,13 +155,10 @@ pub(crate) fn free_if_empty(class: usize, span: &'static Span, keep: bool) -> bo
     true
 }
 
-/// Returns the pages behind the last block of a full span, of which no block is to be had
-/// that would keep it what it is (see `Span::release_pages`). Gives how many.
+/// Returns the pages behind a full span's last block. There is no free block to hold, which
+/// is how `Span::release_pages` keeps a span what it is, so the state does that. Gives how many.
 pub(crate) fn release_tail(class: usize, span: &'static Span, huge: bool) -> usize {
     let geometry = &GEOMETRY[class];
-    if !span.has_tail(geometry) {
-        return 0;
-    }
     {
         let _lists = CLASSES[class].0.lock();
         // The class first, as in `list`. Who gives a block from here on lists nothing.

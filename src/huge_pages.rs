@@ -25,7 +25,7 @@ use core::sync::atomic::Ordering::Relaxed;
 const BYTES: usize = 2 << 20;
 pub(crate) const SLICES: usize = BYTES / SLICE;
 /// A huge page whose spans have fewer free pages, below a sixteenth, stays whole
-/// while none of its slices is free.
+/// while none of its slices is free. (See `Span::spare_pages` for those behind last blocks.)
 const SPARE: usize = BYTES / PAGE / 16;
 /// The slices of a word's first huge page.
 const FIRST: u64 = (1 << SLICES) - 1;

@@ -313,9 +313,9 @@ impl Tide {
             // Nothing but its tail to return, but its epoch ends too: what a later tick
             // brings home from it was not used since.
             state::FULL => {
+                let has_tail = span.has_tail(&GEOMETRY[class], self.age);
                 span.end_epoch();
-                let stays = kept || (recent && self.age);
-                if !stays {
+                if has_tail && !kept {
                     self.returned_of(run, huge, central::release_tail(class, span, huge));
                 }
                 return;

@@ -105,7 +105,9 @@ mod os {
 
     /// # Safety
     /// None needed: nothing is returned.
-    pub(crate) unsafe fn release_part(_: *mut u8, _: usize, _: bool) -> bool {
+    pub(crate) unsafe fn release_part(start: *mut u8, _: usize, _: bool) -> bool {
+        let span = super::segment::Segment.span((start.addr() - super::BASE) / super::size_class::SLICE);
+        assert!(span.is_class(super::B), "pages on which another class's blocks lie");
         true
     }
 }
@@ -184,20 +186,40 @@ const BASE: usize = 1 << 30;
 const A: usize = class_of(32 << 10);
 const B: usize = class_of(28 << 10);
 
-/// New spans for a run of a model; class A has one on its list, of which a block is out,
-/// and one in hand, of which all eight are.
-fn fresh() -> &'static Span {
+/// New spans for a run of a model; a class has one on its list, of which a block is out,
+/// and one in hand, of which all are. Of another, the lock is made.
+fn fresh(class: usize, other: usize) -> &'static Span {
     let place = |place: &AtomicPtr<Span>| place.store(Box::leak(Box::new(Span::new())), SeqCst);
     segment::SPANS.iter().for_each(place);
     os::RUN.fetch_add(1, SeqCst);
     *FREE.lock() = [true; 2];
-    let full = central::attach(A, 1, false).expect("a span");
-    assert_eq!(full.take(&GEOMETRY[A], &mut [0; 8], false), 8);
-    let listed = central::attach(A, 1, false).expect("another");
-    assert_eq!(listed.take(&GEOMETRY[A], &mut [0; 1], false), 1);
-    central::detach(A, listed);
-    central::relist(B, full);
+    let full = central::attach(class, 1, false).expect("a span");
+    let all = GEOMETRY[class].blocks as usize;
+    assert_eq!(full.take(&GEOMETRY[class], &mut vec![0; all], false), all);
+    let listed = central::attach(class, 1, false).expect("another");
+    assert_eq!(listed.take(&GEOMETRY[class], &mut [0; 1], false), 1);
+    central::detach(class, listed);
+    central::relist(other, full);
+    central::detach(class, full);
     full
+}
+
+/// All blocks of a span come back, and it is freed.
+fn home(class: usize, span: &'static Span, blocks: u64) {
+    central::detach(class, span);
+    span.give(&GEOMETRY[class], 0, blocks, false);
+    central::after_give(class, span, true);
+    central::free_if_empty(class, span, false);
+}
+
+/// Every schedule with at most three preemptions, which is what it takes. One model at a
+/// time, since the lists are statics.
+fn explore(model: impl Fn() + Send + Sync + 'static) {
+    static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _one = ONE.lock();
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(model);
 }
 
 /// Another class takes the slices if they are free, and all their blocks.
@@ -225,29 +247,40 @@ fn check(full: &'static Span, taken: Option<&'static Span>) {
         central::after_give(B, span, true);
         central::free_if_empty(B, span, false);
     }
-    for (span, _) in found {
-        central::detach(A, span);
-        span.give(&GEOMETRY[A], 0, 0xff, false);
-        central::after_give(A, span, true);
-        central::free_if_empty(A, span, false);
-    }
+    found.into_iter().for_each(|(span, _)| home(A, span, 0xff));
     assert_eq!(*FREE.lock(), [true; 2], "slices lost");
 }
 
 /// Two have given the last blocks of a full span, and both go on to list it.
 #[test]
 fn a_full_span_given_back_by_two() {
-    // Every schedule with at most three preemptions, which is what it takes.
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
-    builder.check(|| {
-        let full = fresh();
-        central::detach(A, full);
+    explore(|| {
+        let full = fresh(A, B);
         full.give(&GEOMETRY[A], 0, 0xff, false);
         let other_giver = thread::spawn(move || central::after_give(A, full, true));
         let other = thread::spawn(other_class);
         central::after_give(A, full, true);
         other_giver.join().unwrap();
         check(full, other.join().unwrap());
+    });
+}
+
+/// A tick returns the pages behind a full span's last block while its blocks come home.
+#[test]
+fn a_full_spans_tail_is_returned_while_its_blocks_come_back() {
+    explore(|| {
+        let full = fresh(B, A);
+        let tick = thread::spawn(move || central::release_tail(B, full, false));
+        let filled = full.give(&GEOMETRY[B], 0, 0x1ff, false);
+        central::after_give(B, full, filled);
+        tick.join().unwrap();
+        let mut blocks = 0;
+        let mut found = vec![];
+        while let Some(span) = central::attach(B, 1, false) {
+            blocks += span.take(&GEOMETRY[B], &mut [0; 9], false);
+            found.push(span);
+        }
+        assert_eq!(blocks, 17, "blocks lost or doubled");
+        found.into_iter().for_each(|span: &'static Span| home(B, span, 0x1ff));
     });
 }

@@ -45,28 +45,34 @@ impl Span {
     }
 
     /// Returns the pages behind the last block, if they may be resident, of a span that
-    /// nobody else can free or use meanwhile; `huge` as above. Gives how many.
+    /// nobody else can free or take from meanwhile; `huge` as above. Gives how many.
     pub(crate) fn release_tail(&self, geometry: &Geometry, huge: bool) -> usize {
         let (first, pages) = (geometry.pages_of_blocks(), geometry.pages());
+        if !self.has_tail(geometry, false) {
+            return 0;
+        }
         let start = (self.base() + first * PAGE) as *mut u8;
         // SAFETY: pages of the span on which no block lies, and it stays that span.
-        if !self.has_tail(geometry) || !unsafe { os::release_part(start, (pages - first) * PAGE, huge) } {
+        if !unsafe { os::release_part(start, (pages - first) * PAGE, huge) } {
             return 0;
         }
         self.released.fetch_or(bits_between(first, pages - 1), Relaxed);
         pages - first
     }
 
-    /// Pages behind the last block may be resident.
-    pub(crate) fn has_tail(&self, geometry: &Geometry) -> bool {
-        self.candidates(geometry, 0) >> (geometry.pages_of_blocks() - 1) > 1
+    /// Pages behind the last block may be resident, and with `age` did not come with the
+    /// span in this epoch.
+    pub(crate) fn has_tail(&self, geometry: &Geometry, age: bool) -> bool {
+        let recent = if age { self.touched.load(Relaxed) } else { 0 };
+        self.candidates(geometry, recent) >> (geometry.pages_of_blocks() - 1) > 1
     }
 
-    /// The pages that [`Span::release_pages`] would return now, with `age`, but for those
-    /// behind the last block.
+    /// The pages that [`Span::release_pages`] would return now, with `age`; those behind the
+    /// last block if they are more than a sixteenth, since every span of the class has them.
     pub(crate) fn spare_pages(&self, geometry: &Geometry) -> usize {
         let candidates = self.candidates(geometry, self.touched.load(Relaxed));
-        let pages = 0..geometry.pages_of_blocks();
+        let (of_blocks, all) = (geometry.pages_of_blocks(), geometry.pages());
+        let pages = 0..if (all - of_blocks) * 16 > all { all } else { of_blocks };
         pages.filter(|&page| candidates >> page & 1 == 1 && self.page_is_free(geometry, page)).count()
     }
 
