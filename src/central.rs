@@ -72,16 +72,23 @@ pub(crate) fn attach(class: usize, heap: u16, few: bool) -> Option<&'static Span
 
 /// Ends an attachment: the span is listed, left full, or freed.
 pub(crate) fn detach(class: usize, span: &'static Span) {
-    let geometry = &GEOMETRY[class];
-    if span.has_free(geometry) {
+    if !span.has_free(&GEOMETRY[class]) {
+        return leave_full(class, span);
+    }
+    {
         let mut lists = CLASSES[class].0.lock();
         span.state.store(state::LISTED, Release);
         lists.push(class, span);
-    } else if span.leave_full(geometry) {
-        return;
     }
-    // Listed by now, or to be: as if the blocks that it has were just given.
+    // As if the blocks that it has were just given.
     after_give(class, span, true);
+}
+
+/// Leaves a span full, or lists it if a block came home meanwhile.
+fn leave_full(class: usize, span: &'static Span) {
+    if !span.leave_full(&GEOMETRY[class]) {
+        after_give(class, span, true);
+    }
 }
 
 /// To be called after blocks were given to a span: lists it if it was full,
@@ -105,11 +112,7 @@ fn list(class: usize, span: &'static Span) {
     let mut lists = CLASSES[class].0.lock();
     // Only one of several givers lists it, and only under the lock, so that a
     // span whose state is `LISTED` is on the list for whoever has the lock.
-    // The class first: the span may have been freed and used anew, but it cannot change
-    // its class while that class's lock is held.
-    if span.is_class(class)
-        && span.state.compare_exchange(state::FULL, state::LISTED, AcqRel, Relaxed).is_ok()
-    {
+    if lists.change_full(class, span, state::LISTED) {
         lists.push(class, span);
     }
 }
@@ -121,8 +124,7 @@ fn list(class: usize, span: &'static Span) {
 pub(crate) fn free_if_empty(class: usize, span: &'static Span, keep: bool) -> bool {
     {
         let mut lists = CLASSES[class].0.lock();
-        // The class first, as in `list`.
-        if !span.is_class(class) || span.state.load(Acquire) != state::LISTED || (keep && lists.spans == 1) {
+        if !lists.has(class, span) || (keep && lists.spans == 1) {
             return false;
         }
         lists.remove(span);
@@ -158,27 +160,19 @@ pub(crate) fn free_if_empty(class: usize, span: &'static Span, keep: bool) -> bo
 /// Returns the pages behind a full span's last block. There is no free block to hold, which
 /// is how `Span::release_pages` keeps a span what it is, so the state does that. Gives how many.
 pub(crate) fn release_tail(class: usize, span: &'static Span, huge: bool) -> usize {
-    let geometry = &GEOMETRY[class];
-    {
-        let _lists = CLASSES[class].0.lock();
-        // The class first, as in `list`. Who gives a block from here on lists nothing.
-        let full = span.is_class(class)
-            && span.state.compare_exchange(state::FULL, state::BUSY, AcqRel, Relaxed).is_ok();
-        if !full {
-            return 0;
-        }
+    // Who gives a block from here on lists nothing.
+    if !CLASSES[class].0.lock().change_full(class, span, state::BUSY) {
+        return 0;
     }
-    let pages = span.release_tail(geometry, huge);
-    if !span.leave_full(geometry) {
-        after_give(class, span, true);
-    }
+    let pages = span.release_tail(&GEOMETRY[class], huge);
+    leave_full(class, span);
     pages
 }
 
 /// Moves a listed span to the list that fits how full it is now.
 pub(crate) fn relist(class: usize, span: &'static Span) {
     let mut lists = CLASSES[class].0.lock();
-    if span.is_class(class) && span.state.load(Acquire) == state::LISTED {
+    if lists.has(class, span) {
         lists.remove(span);
         lists.push(class, span);
     }
@@ -198,7 +192,19 @@ pub(crate) unsafe fn unlock_after_fork() {
     }
 }
 
+// Of a span that may have been freed and used anew since it was looked at, its class is
+// asked before its state: it cannot change its class while that class's lock is held.
 impl Lists {
+    /// Whether the span is on a list of the class.
+    fn has(&self, class: usize, span: &'static Span) -> bool {
+        span.is_class(class) && span.state.load(Acquire) == state::LISTED
+    }
+
+    /// Gives a full span of the class another state; true if it was one.
+    fn change_full(&self, class: usize, span: &'static Span, to: u8) -> bool {
+        span.is_class(class) && span.state.compare_exchange(state::FULL, to, AcqRel, Relaxed).is_ok()
+    }
+
     fn push(&mut self, class: usize, span: &'static Span) {
         debug_assert!(span.is_class(class));
         let geometry = &GEOMETRY[class];

@@ -139,7 +139,7 @@ impl Finder {
         let geometry = &GEOMETRY[class];
         let (size, blocks) = (geometry.size as usize, geometry.blocks as usize);
         let (within, heads) = (geometry.bytes() - 1, geometry.head_mask());
-        Self { class, geometry, size, blocks, within, heads, segment: segment_of(block) }
+        Self { class, geometry, size, blocks, within, heads, segment: Segment::of_freed(block) }
     }
 
     /// The block's span and number; the end of the process if it is no block of the class.
@@ -171,7 +171,7 @@ impl Finder {
     #[inline(always)]
     fn span(&mut self, block: usize) -> &'static Span {
         if !self.segment.contains(block) {
-            self.segment = segment_of(block);
+            self.segment = Segment::of_freed(block);
         }
         let span = self.segment.span(self.segment.slice_of(block) & self.heads);
         if !span.is_class(self.class) {
@@ -208,13 +208,4 @@ fn in_row(geometry: &Geometry, index: usize, step: usize, block: usize, others: 
         other == expected
     });
     count + rest.count()
-}
-
-/// The segment of a block's address; the end of the process if there is none.
-#[inline(never)]
-fn segment_of(block: usize) -> &'static Segment {
-    match Segment::of(block) {
-        Some(segment) => segment,
-        None => die("free of a block that was not allocated by Neap", block),
-    }
 }

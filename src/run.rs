@@ -1,7 +1,6 @@
 //! Blocks that are page runs: above 32 KiB, up to 4 MiB, on slices of their own.
 
 use crate::growth;
-use crate::misuse::die;
 use crate::page_heap::{self, Run};
 use crate::segment::Segment;
 use crate::size_class::{PAGE, POOLED_MAX, SLICE, class_of};
@@ -27,9 +26,7 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> *mut u8 {
 ///
 /// Ends the process unless `block` starts a run of the kind that holds `size`.
 pub(crate) fn free(block: usize, size: usize, recent: bool) {
-    let Some(segment) = Segment::of(block) else {
-        die("free of a block that was not allocated by Neap", block)
-    };
+    let segment = Segment::of_freed(block);
     let first = segment.slice_of(block);
     let head = segment.span(first);
     let (_, slices) = head.extent();

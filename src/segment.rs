@@ -73,6 +73,15 @@ impl Segment {
         address.wrapping_sub(self.base) / SLICE < self.slices
     }
 
+    /// The segment of a block to be freed; the end of the process if there is none.
+    #[inline(never)]
+    pub(crate) fn of_freed(block: usize) -> &'static Segment {
+        match Self::of(block) {
+            Some(segment) => segment,
+            None => die("free of a block that was not allocated by Neap", block),
+        }
+    }
+
     /// Ends the process: what was freed is no block in use of the size said.
     #[cold]
     pub(crate) fn refuse(&self, block: usize) -> ! {
@@ -86,21 +95,20 @@ impl Segment {
     /// What an address is; a search, for those who will end the process.
     #[cold]
     pub(crate) fn place_of(&self, address: usize) -> Place {
-        let Some(head) = self.head_of(self.slice_of(address)) else { return Place::Free };
+        let slice = self.slice_of(address);
+        let furthest = slice.saturating_sub(RUN_MAX / SLICE - 1);
+        // Only the first slice of a span or run says what it is: the nearest that says something.
+        let mut extents = (furthest..=slice).rev().map(|head| (head, self.span(head).extent()));
+        let (head, kind) = match extents.find(|&(_, (kind, _))| kind != Kind::Nothing) {
+            Some((head, (kind, slices))) if head + slices > slice => (head, kind),
+            _ => return Place::Free,
+        };
         let offset = address - (self.base + head * SLICE);
-        let (size, blocks) = match self.span(head).kind() {
+        let (size, blocks) = match kind {
             Kind::Class(class) => (GEOMETRY[class].size as usize, GEOMETRY[class].blocks as usize),
             _ => (RUN_MAX, 1),
         };
         if offset.is_multiple_of(size) && offset / size < blocks { Place::Start } else { Place::Inside }
-    }
-
-    /// The first slice of the span or run that a slice belongs to, if any: only that says
-    /// what it is.
-    fn head_of(&self, slice: usize) -> Option<usize> {
-        let nearest = slice.saturating_sub(RUN_MAX / SLICE - 1);
-        let head = (nearest..=slice).rev().find(|&at| self.span(at).kind() != Kind::Nothing)?;
-        (head + self.span(head).extent().1 > slice).then_some(head)
     }
 
     /// Words of each of the page heap's bitmaps.

@@ -34,7 +34,7 @@ const _: () = {
 pub(crate) const NO_HEAP: u16 = 0;
 
 /// What starts on a slice. The later slices of a span or run are not marked: their books
-/// need not be touched, let alone be resident (see `Segment::head_of`).
+/// need not be touched, let alone be resident (see `Segment::place_of`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
     /// Nothing: it is free, or a later slice of something.
@@ -46,6 +46,18 @@ pub(crate) enum Kind {
 }
 
 const LARGE: u8 = 255;
+
+impl Kind {
+    /// As the books hold it; 0 for what zeroed books say.
+    #[inline(always)]
+    const fn code(self) -> u8 {
+        match self {
+            Kind::Nothing => 0,
+            Kind::Large => LARGE,
+            Kind::Class(class) => class as u8 + 1,
+        }
+    }
+}
 
 /// Who may take blocks from a span.
 pub(crate) mod state {
@@ -105,17 +117,12 @@ impl Span {
     /// True for the span of a class; cheaper than [`Span::kind`].
     #[inline]
     pub(crate) fn is_class(&self, class: usize) -> bool {
-        self.kind.load(Acquire) == class as u8 + 1
+        self.kind.load(Acquire) == Kind::Class(class).code()
     }
 
     pub(crate) fn set_kind(&self, kind: Kind) {
-        let kind = match kind {
-            Kind::Nothing => 0,
-            Kind::Large => LARGE,
-            Kind::Class(class) => class as u8 + 1,
-        };
         // Pairs with the acquire in `kind`: who sees the kind sees the rest.
-        self.kind.store(kind, Release);
+        self.kind.store(kind.code(), Release);
     }
 
     /// What starts here, and how many slices it has.
@@ -131,11 +138,7 @@ impl Span {
 
     /// Frees a run's head in one step, so that only one of two frees gets it.
     pub(crate) fn retire(&self, kind: Kind) -> bool {
-        let kind = match kind {
-            Kind::Class(class) => class as u8 + 1,
-            _ => LARGE,
-        };
-        self.kind.compare_exchange(kind, 0, AcqRel, Relaxed).is_ok()
+        self.kind.compare_exchange(kind.code(), Kind::Nothing.code(), AcqRel, Relaxed).is_ok()
     }
 
     pub(crate) fn base(&self) -> usize {

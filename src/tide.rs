@@ -305,7 +305,6 @@ impl Tide {
 
     /// Of a span on `run`, on a huge page that is `kept` whole or not.
     fn end_epoch(&mut self, class: usize, span: &'static Span, run: Run, kept: bool) {
-        let (_, recent) = span.residue();
         let huge = huge_pages::holds(run.segment, run.first);
         let listed = match span.state.load(Relaxed) {
             state::LISTED => true,
@@ -322,6 +321,7 @@ impl Tide {
             }
             _ => return,
         };
+        let (_, recent) = span.residue();
         self.busy |= recent;
         let in_demand = (self.demand | central::demand()) >> class & 1 == 1;
         let age = self.age && (in_demand || !self.early);

@@ -11,20 +11,8 @@ mod size_class;
 #[allow(dead_code, reason = "the model needs the bitmap alone")]
 mod span;
 
-/// What `span.rs` imports from the crate, on loom's atomics.
-mod sync {
-    pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-}
-
-mod misuse {
-    pub(crate) fn die(what: &str, address: usize) -> ! {
-        panic!("{what}: {address:#x}")
-    }
-}
-
-mod growth {
-    pub(crate) fn add(_: usize) {}
-}
+#[path = "common/stand_ins.rs"]
+mod stand_ins;
 
 mod os {
     /// # Safety
@@ -38,6 +26,7 @@ use loom::sync::Arc;
 use loom::thread;
 use size_class::{GEOMETRY, PAGE, class_of};
 use span::{Span, state};
+use stand_ins::{growth, misuse, sync};
 use sync::Ordering;
 
 /// Every schedule with at most two preemptions: the full space is too large here.

@@ -16,21 +16,8 @@ mod size_class;
 #[allow(dead_code, reason = "the model needs the bitmap alone")]
 mod span;
 
-/// What the files import from the crate, on loom's atomics.
-mod sync {
-    pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-}
-
-mod misuse {
-    pub(crate) fn die(what: &str, address: usize) -> ! {
-        panic!("{what}: {address:#x}")
-    }
-}
-
-mod growth {
-    pub(crate) fn add(_: usize) {}
-    pub(crate) fn round_up(_: usize) {}
-}
+#[path = "common/stand_ins.rs"]
+mod stand_ins;
 
 mod os {
     use loom::sync::atomic::AtomicBool;
@@ -178,6 +165,7 @@ use loom::thread;
 use page_heap::FREE;
 use size_class::{GEOMETRY, class_of};
 use span::Span;
+use stand_ins::{growth, misuse, sync};
 use std::sync::atomic::{AtomicPtr, Ordering::SeqCst};
 
 const BASE: usize = 1 << 30;
@@ -204,12 +192,18 @@ fn fresh(class: usize, other: usize) -> &'static Span {
     full
 }
 
-/// All blocks of a span come back, and it is freed.
-fn home(class: usize, span: &'static Span, blocks: u64) {
-    central::detach(class, span);
-    span.give(&GEOMETRY[class], 0, blocks, false);
-    central::after_give(class, span, true);
+/// All blocks of a full span come back, and it is freed.
+fn home(class: usize, span: &'static Span) {
+    let geometry = &GEOMETRY[class];
+    let filled = span.give(geometry, 0, geometry.full_word(0), false);
+    central::after_give(class, span, filled);
     central::free_if_empty(class, span, false);
+}
+
+/// The same for one that is attached.
+fn detach_and_home(class: usize, span: &'static Span) {
+    central::detach(class, span);
+    home(class, span);
 }
 
 /// Every schedule with at most three preemptions, which is what it takes. One model at a
@@ -243,11 +237,9 @@ fn check(full: &'static Span, taken: Option<&'static Span>) {
     assert_eq!(blocks, if taken.is_some() { 7 } else { 15 }, "blocks lost or doubled");
     if let Some(span) = taken {
         assert!(std::ptr::eq(span, full) && span.is_class(B));
-        span.give(&GEOMETRY[B], 0, 0x1ff, false);
-        central::after_give(B, span, true);
-        central::free_if_empty(B, span, false);
+        home(B, span);
     }
-    found.into_iter().for_each(|(span, _)| home(A, span, 0xff));
+    found.into_iter().for_each(|(span, _)| detach_and_home(A, span));
     assert_eq!(*FREE.lock(), [true; 2], "slices lost");
 }
 
@@ -281,6 +273,6 @@ fn a_full_spans_tail_is_returned_while_its_blocks_come_back() {
             found.push(span);
         }
         assert_eq!(blocks, 17, "blocks lost or doubled");
-        found.into_iter().for_each(|span: &'static Span| home(B, span, 0x1ff));
+        found.into_iter().for_each(|span: &'static Span| detach_and_home(B, span));
     });
 }

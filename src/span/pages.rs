@@ -51,13 +51,8 @@ impl Span {
         if !self.has_tail(geometry, false) {
             return 0;
         }
-        let start = (self.base() + first * PAGE) as *mut u8;
-        // SAFETY: pages of the span on which no block lies, and it stays that span.
-        if !unsafe { os::release_part(start, (pages - first) * PAGE, huge) } {
-            return 0;
-        }
-        self.released.fetch_or(bits_between(first, pages - 1), Relaxed);
-        pages - first
+        // SAFETY: no block lies on them, and it stays that span.
+        unsafe { self.release(first, pages, huge) }
     }
 
     /// Pages behind the last block may be resident, and with `age` did not come with the
@@ -110,16 +105,9 @@ impl Span {
         });
         // Holding a bit, we know the class: it cannot change while a block is out.
         let ours = all && self.is_class(class);
-        let mut pages = 0;
-        if ours {
-            let start = (self.base() + first * PAGE) as *mut u8;
-            // SAFETY: every block that touches these pages is ours by its bit, which also
-            // keeps the span what it is, so that none lies behind its last.
-            if unsafe { os::release_part(start, (end - first) * PAGE, huge) } {
-                self.released.fetch_or(bits_between(first, end - 1), Relaxed);
-                pages = end - first;
-            }
-        }
+        // SAFETY: every block that touches these pages is ours by its bit, which also
+        // keeps the span what it is, so that none lies behind its last.
+        let pages = if ours { unsafe { self.release(first, end, huge) } } else { 0 };
         self.each_mask(from, to, |at, mask| {
             let more = held > 0;
             if more {
@@ -129,6 +117,20 @@ impl Span {
             more
         });
         pages
+    }
+
+    /// Returns the pages `first..end`; gives how many, 0 if the system refuses.
+    ///
+    /// # Safety
+    /// On none of them lies a block in use, or one that can be taken meanwhile.
+    unsafe fn release(&self, first: usize, end: usize, huge: bool) -> usize {
+        let start = (self.base() + first * PAGE) as *mut u8;
+        // SAFETY: the caller's.
+        if !unsafe { os::release_part(start, (end - first) * PAGE, huge) } {
+            return 0;
+        }
+        self.released.fetch_or(bits_between(first, end - 1), Relaxed);
+        end - first
     }
 
     /// A block that is free at this moment, as a range of one.
