@@ -7,7 +7,7 @@ use crate::growth;
 use crate::os::Lock;
 use crate::page_heap::{self, Run};
 use crate::segment::Segment;
-use crate::size_class::{GEOMETRY, SLICE, SPAN_CLASSES};
+use crate::size_class::{GEOMETRY, PAGES_PER_SLICE, SPAN_CLASSES};
 use crate::span::{Kind, Links, NO_HEAP, Span, state};
 use core::ptr;
 use core::sync::atomic::AtomicU64;
@@ -56,7 +56,6 @@ pub(crate) fn attach(class: usize, heap: u16, few: bool) -> Option<&'static Span
         IN_DEMAND.fetch_or(1 << class, Relaxed);
     }
     if let Some(span) = CLASSES[class].0.lock().pop(heap) {
-        span.state.store(state::ATTACHED, Relaxed);
         if heap != NO_HEAP {
             span.heap.store(heap, Relaxed);
         }
@@ -86,7 +85,7 @@ pub(crate) fn detach(class: usize, span: &'static Span) {
 
 /// Leaves a span full, or lists it if a block came home meanwhile.
 fn leave_full(class: usize, span: &'static Span) {
-    if !span.leave_full(&GEOMETRY[class]) {
+    if !span.set_full(&GEOMETRY[class]) {
         after_give(class, span, true);
     }
 }
@@ -95,7 +94,7 @@ fn leave_full(class: usize, span: &'static Span) {
 /// frees it if it may be empty, which only a word that is `filled` can make it.
 #[inline]
 pub(crate) fn after_give(class: usize, span: &'static Span, filled: bool) {
-    // After the give's acquire, which pairs with `Span::leave_full`.
+    // After the give's acquire, which pairs with `Span::set_full`.
     match span.state.load(Acquire) {
         state::FULL => list(class, span),
         state::LISTED => {}
@@ -112,7 +111,7 @@ fn list(class: usize, span: &'static Span) {
     let mut lists = CLASSES[class].0.lock();
     // Only one of several givers lists it, and only under the lock, so that a
     // span whose state is `LISTED` is on the list for whoever has the lock.
-    if lists.change_full(class, span, state::LISTED) {
+    if lists.swap_full(class, span, state::LISTED) {
         lists.push(class, span);
     }
 }
@@ -122,27 +121,19 @@ fn list(class: usize, span: &'static Span) {
 /// it did.
 #[cold]
 pub(crate) fn free_if_empty(class: usize, span: &'static Span, keep: bool) -> bool {
-    {
-        let mut lists = CLASSES[class].0.lock();
-        if !lists.has(class, span) || (keep && lists.spans == 1) {
-            return false;
-        }
-        lists.remove(span);
-        span.state.store(state::BUSY, Relaxed);
-    }
     let geometry = &GEOMETRY[class];
-    let (resident, recent) = span.residue();
-    let whole = span.take_whole(geometry);
-    {
-        let mut lists = CLASSES[class].0.lock();
-        if !whole {
-            span.state.store(state::LISTED, Relaxed);
-            lists.push(class, span);
-            return false;
-        }
-        // Under the lock, for whoever has it and looked at the class.
-        span.set_kind(Kind::Nothing);
+    // To the end: whoever has the lock and looked at the class may rely on it, and a fork,
+    // which has all of them, finds the span as it was or its slices free.
+    let mut lists = CLASSES[class].0.lock();
+    if !lists.has(class, span) || (keep && lists.spans == 1) || !span.take_whole(geometry) {
+        return false;
     }
+    lists.remove(span);
+    span.state.store(state::BUSY, Relaxed);
+    span.set_kind(Kind::Nothing);
+    span.refuse_given(geometry);
+    // Now that no tick returns a page of it any more.
+    let (resident, recent) = (span.resident(), span.is_recent());
     let base = span.base();
     let Some(segment) = Segment::of(base) else { return true };
     let run = Run { segment, first: segment.slice_of(base), slices: geometry.slices as usize };
@@ -150,9 +141,12 @@ pub(crate) fn free_if_empty(class: usize, span: &'static Span, keep: bool) -> bo
     // pages of those that are taken again may be touched without being counted;
     // those that came home unused go back with this tick.
     let slices = slices_of_pages(resident);
+    // So may those behind the last block, which are no growth: the class did not touch them.
     let lacking = pages_of_slices(slices) & page_heap::mask(geometry.pages()) & !resident;
+    let of_blocks = lacking & page_heap::mask(geometry.pages_of_blocks());
     let count = if recent { growth::add } else { growth::round_up };
-    count(lacking.count_ones() as usize);
+    count(of_blocks.count_ones() as usize);
+    growth::round_up((lacking & !of_blocks).count_ones() as usize);
     page_heap::give(run, slices, recent);
     true
 }
@@ -161,10 +155,11 @@ pub(crate) fn free_if_empty(class: usize, span: &'static Span, keep: bool) -> bo
 /// is how `Span::release_pages` keeps a span what it is, so the state does that. Gives how many.
 pub(crate) fn release_tail(class: usize, span: &'static Span, huge: bool) -> usize {
     // Who gives a block from here on lists nothing.
-    if !CLASSES[class].0.lock().change_full(class, span, state::BUSY) {
+    if !CLASSES[class].0.lock().swap_full(class, span, state::BUSY) {
         return 0;
     }
-    let pages = span.release_tail(&GEOMETRY[class], huge);
+    // SAFETY: who frees a span has its state to be `LISTED`, and this one's is ours.
+    let pages = unsafe { span.release_tail(&GEOMETRY[class], huge) };
     leave_full(class, span);
     pages
 }
@@ -193,7 +188,8 @@ pub(crate) unsafe fn unlock_after_fork() {
 }
 
 // Of a span that may have been freed and used anew since it was looked at, its class is
-// asked before its state: it cannot change its class while that class's lock is held.
+// asked before its state: once it is of the class it stays so while that class's lock is
+// held, and its state is then no older.
 impl Lists {
     /// Whether the span is on a list of the class.
     fn has(&self, class: usize, span: &'static Span) -> bool {
@@ -201,7 +197,7 @@ impl Lists {
     }
 
     /// Gives a full span of the class another state; true if it was one.
-    fn change_full(&self, class: usize, span: &'static Span, to: u8) -> bool {
+    fn swap_full(&self, class: usize, span: &'static Span, to: u8) -> bool {
         span.is_class(class) && span.state.compare_exchange(state::FULL, to, AcqRel, Relaxed).is_ok()
     }
 
@@ -229,6 +225,8 @@ impl Lists {
         let fullest = self.iter().next()?;
         let span = self.iter().take(CANDIDATES).find(had).unwrap_or(fullest);
         self.remove(span);
+        // Under the lock: what is `LISTED` is on a list for whoever has it.
+        span.state.store(state::ATTACHED, Relaxed);
         Some(span)
     }
 
@@ -257,8 +255,6 @@ impl Lists {
         self.spans -= 1;
     }
 }
-
-const PAGES_PER_SLICE: usize = SLICE / crate::size_class::PAGE;
 
 /// A bit for each page of the slices that have a bit.
 fn pages_of_slices(slices: u64) -> u64 {

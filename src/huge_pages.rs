@@ -60,7 +60,11 @@ pub(crate) fn worth_keeping(segment: &Segment, group: usize) -> u64 {
         Kind::Class(class @ 0..SPAN_CLASSES) => segment.span(slice).spare_pages(&GEOMETRY[class]),
         _ => 0,
     };
-    let little = |first: usize| (first..first + SLICES).map(spare).sum::<usize>() < SPARE;
+    // Only until it is enough: what is not kept will be looked at again.
+    let little = |first: usize| {
+        let left = |left: usize, slice| left.checked_sub(spare(slice)).filter(|&left| left > 0);
+        (first..first + SLICES).try_fold(SPARE, left).is_some()
+    };
     let word = segment.bits(HUGE)[group].load(Relaxed);
     let pages = [(FIRST, 0), (!FIRST, SLICES)].into_iter();
     pages.filter(|&(page, first)| word & page != 0 && little(group * 64 + first)).map(|(page, _)| page).sum()

@@ -12,9 +12,9 @@ use crate::growth;
 use crate::huge_pages;
 #[cfg(target_os = "linux")]
 use crate::live;
-use crate::os::{self, Lock};
+use crate::os::{self, Guard, Lock};
 use crate::segment::{BOOKS, FRESH, RESIDENT, Segment};
-use crate::size_class::{PAGE, SLICE};
+use crate::size_class::{PAGES_PER_SLICE, SLICE};
 use core::sync::atomic::Ordering::Relaxed;
 
 struct Totals {
@@ -53,11 +53,7 @@ pub(crate) fn take(slices: usize, align: usize, for_span: bool) -> Option<(Run, 
         return Some(taken);
     }
     if for_span && !heap.opening && huge_pages::are_wanted() {
-        heap.opening = true;
-        drop(heap);
-        open_huge_page();
-        heap = HEAP.lock();
-        heap.opening = false;
+        heap = open_huge_page(heap);
         if let Some(taken) = heap.take_resident(slices, align) {
             return Some(taken);
         }
@@ -74,29 +70,29 @@ pub(crate) fn take(slices: usize, align: usize, for_span: bool) -> Option<(Run, 
     Some((run, heap.claim(run)))
 }
 
-/// Makes a huge page of fresh slices, which are free and resident then.
+/// Makes a huge page of fresh slices, which are free and resident then; without the lock
+/// meanwhile.
 #[cold]
-fn open_huge_page() {
+fn open_huge_page(mut heap: Guard<'static, Totals>) -> Guard<'static, Totals> {
     let fresh = |segment: &Segment, word: usize| segment.bits(FRESH)[word].load(Relaxed);
-    let run = {
-        let mut heap = HEAP.lock();
-        let Some(run) = find(huge_pages::SLICES, huge_pages::SLICES, fresh) else { return };
-        heap.claim(run);
-        run
-    };
-    if huge_pages::open(run.segment, run.first) {
-        growth::add(huge_pages::SLICES * (SLICE / PAGE));
-        give(run, u64::MAX, true);
-    } else {
+    let Some(run) = find(huge_pages::SLICES, huge_pages::SLICES, fresh) else { return heap };
+    heap.claim(run);
+    heap.opening = true;
+    drop(heap);
+    let huge = huge_pages::open(run.segment, run.first);
+    if !huge {
         // There will be none for the next slices either. What came instead goes.
         growth::set_lasting(false);
-        // SAFETY: ours, and on no bitmap.
-        let gone = unsafe { os::release(run.start() as *mut u8, run.slices * SLICE) };
-        if !gone {
-            growth::add(run.slices * (SLICE / PAGE));
-        }
-        give(run, if gone { 0 } else { u64::MAX }, true);
     }
+    // SAFETY: ours, and on no bitmap.
+    let gone = !huge && unsafe { os::release(run.start() as *mut u8, run.slices * SLICE) };
+    if !gone {
+        growth::add(run.slices * PAGES_PER_SLICE);
+    }
+    let mut heap = HEAP.lock();
+    heap.opening = false;
+    heap.put(run, if gone { 0 } else { u64::MAX }, true);
+    heap
 }
 
 /// Takes the slices right behind `run`, if they are free.
@@ -113,16 +109,7 @@ pub(crate) fn extend(run: Run, slices: usize) -> Option<u64> {
 /// Gives slices back; `resident` tells which may hold pages, `recent` whether
 /// the program used them in this epoch.
 pub(crate) fn give(run: Run, resident: u64, recent: bool) {
-    let mut heap = HEAP.lock();
-    let Run { segment, first, slices } = run;
-    let (fresh, resident) = (!resident & mask(slices), resident & mask(slices));
-    set(segment, RESIDENT, first, resident);
-    set(segment, FRESH, first, fresh);
-    let count = resident.count_ones() as usize;
-    heap.resident += count;
-    if !recent {
-        heap.idle += count;
-    }
+    HEAP.lock().put(run, resident, recent);
 }
 
 /// Returns the pages of free slices of a group of 64, of as many as nobody
@@ -221,6 +208,19 @@ impl Totals {
         }
         let run = find(slices, align, |segment, word| segment.bits(RESIDENT)[word].load(Relaxed))?;
         Some((run, self.claim(run)))
+    }
+
+    /// Puts a run on the bitmaps.
+    fn put(&mut self, run: Run, resident: u64, recent: bool) {
+        let Run { segment, first, slices } = run;
+        let (fresh, resident) = (!resident & mask(slices), resident & mask(slices));
+        set(segment, RESIDENT, first, resident);
+        set(segment, FRESH, first, fresh);
+        let count = resident.count_ones() as usize;
+        self.resident += count;
+        if !recent {
+            self.idle += count;
+        }
     }
 
     /// Takes a free run off the bitmaps; gives which slices were resident.

@@ -3,7 +3,7 @@
 use crate::growth;
 use crate::page_heap::{self, Run};
 use crate::segment::Segment;
-use crate::size_class::{PAGE, POOLED_MAX, SLICE, class_of};
+use crate::size_class::{PAGE, PAGES_PER_SLICE, POOLED_MAX, SLICE, class_of};
 use crate::span::Kind;
 use core::ptr;
 
@@ -13,7 +13,7 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> *mut u8 {
     let slices = size.div_ceil(SLICE).max(1);
     let align = align.div_ceil(SLICE).max(1);
     let Some((run, resident)) = page_heap::take(slices, align, false) else { return ptr::null_mut() };
-    growth::add((slices - resident.count_ones() as usize) * (SLICE / PAGE));
+    growth::add((slices - resident.count_ones() as usize) * PAGES_PER_SLICE);
     if zeroed {
         clear(run, resident);
     }
@@ -50,7 +50,7 @@ pub(crate) fn resize(block: usize, size: usize) -> bool {
         let Some(resident) = page_heap::extend(Run { segment, first, slices }, wanted - slices) else {
             return false;
         };
-        growth::add((wanted - slices - resident.count_ones() as usize) * (SLICE / PAGE));
+        growth::add((wanted - slices - resident.count_ones() as usize) * PAGES_PER_SLICE);
     }
     head.set_run_pages(size.div_ceil(PAGE));
     if wanted < slices {

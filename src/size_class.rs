@@ -8,6 +8,7 @@
 pub(crate) const SLICE: usize = 64 << 10;
 /// What the processor maps and the kernel takes back.
 pub(crate) const PAGE: usize = 4 << 10;
+pub(crate) const PAGES_PER_SLICE: usize = SLICE / PAGE;
 /// What processors hand each other: writes to two blocks within clash.
 pub(crate) const CACHE_LINE: usize = 64;
 
@@ -128,7 +129,7 @@ impl Geometry {
 
     /// Pages of a span, at most 64.
     pub(crate) const fn pages(&self) -> usize {
-        self.slices as usize * (SLICE / PAGE)
+        self.slices as usize * PAGES_PER_SLICE
     }
 }
 

@@ -191,7 +191,7 @@ impl Span {
         self.touched.store(resident, Relaxed);
         self.full_words.store(geometry.words as u32, Relaxed);
         self.state.store(state::ATTACHED, Relaxed);
-        // The kind before the bits: who holds a bit knows the class (see `release_run`).
+        // The kind before the bits: who holds a bit knows the class (see `take_exactly`).
         self.set_kind(Kind::Class(class));
         for (word, bits) in self.words(geometry).iter().enumerate() {
             bits.store(geometry.full_word(word), Release);
@@ -239,7 +239,7 @@ impl Span {
         } else {
             // Adding sets the bits, in one instruction that also tells the old
             // ones, unless one was set already; then the process ends here.
-            // Release hands the blocks' content on; acquire pairs with `leave_full`,
+            // Release hands the blocks' content on; acquire pairs with `set_full`,
             // since `central::after_give` loads the state next.
             word.fetch_add(blocks, AcqRel)
         };
@@ -271,11 +271,12 @@ impl Span {
         die("double free", self.base() + block * geometry.size as usize);
     }
 
-    /// Ends an attachment without listing the span: the next block given back does that.
+    /// Lets go of a span, attached or out of reach by its state, without listing it: the next
+    /// block given back does that.
     /// False if one came meanwhile, whose giver may not have seen that: then the caller lists
     /// the span, as if it had given the block. The span is no longer the caller's: others may
     /// have listed, taken and freed it by then, and used it anew.
-    pub(crate) fn leave_full(&self, geometry: &Geometry) -> bool {
+    pub(crate) fn set_full(&self, geometry: &Geometry) -> bool {
         self.state.swap(state::FULL, AcqRel);
         // A read-modify-write of each word: either it sees the bit of whoever
         // gives a block, or that one, whose operation on the word comes later,
@@ -305,19 +306,37 @@ impl Span {
         self.words(geometry).iter().map(count).sum()
     }
 
-    /// Takes every block, if every one is free.
-    /// Only for whoever has set the state to `BUSY`.
+    /// Takes every block, if every one is free. Only for a listed span, with its class's lock:
+    /// no refill can take from it meanwhile.
     pub(crate) fn take_whole(&self, geometry: &Geometry) -> bool {
         let full = |word: usize| geometry.full_word(word);
         for (at, word) in self.words(geometry).iter().enumerate() {
             if word.compare_exchange(full(at), 0, AcqRel, Relaxed).is_err() {
-                for (at, word) in self.words(geometry)[..at].iter().enumerate() {
-                    word.fetch_or(full(at), Release);
+                for at in 0..at {
+                    self.put_back(geometry, at, full(at));
                 }
                 return false;
             }
         }
         true
+    }
+
+    /// Sets bits again that were cleared for a moment; one that is set by now is a double free.
+    fn put_back(&self, geometry: &Geometry, at: usize, blocks: u64) {
+        let given = self.bitmap[at].fetch_or(blocks, Release);
+        if given & blocks != 0 {
+            self.refuse_twice(geometry, at, given & blocks);
+        }
+    }
+
+    /// Ends the process if a block was given since [`Span::take_whole`]: all were free.
+    pub(crate) fn refuse_given(&self, geometry: &Geometry) {
+        for (at, word) in self.words(geometry).iter().enumerate() {
+            let given = word.load(Relaxed);
+            if given != 0 {
+                self.refuse_twice(geometry, at, given);
+            }
+        }
     }
 }
 

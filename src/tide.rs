@@ -23,7 +23,7 @@ use crate::page_heap::{self, Run};
 use crate::registry::{self, Member};
 use crate::segment::Segment;
 use crate::settings;
-use crate::size_class::{GEOMETRY, PAGE, SLICE, SPAN_CLASSES};
+use crate::size_class::{GEOMETRY, PAGE, PAGES_PER_SLICE, SPAN_CLASSES};
 use crate::span::{Kind, Span, state};
 use core::ptr;
 use core::sync::atomic::AtomicU64;
@@ -305,6 +305,9 @@ impl Tide {
 
     /// Of a span on `run`, on a huge page that is `kept` whole or not.
     fn end_epoch(&mut self, class: usize, span: &'static Span, run: Run, kept: bool) {
+        // What is let be since it was used in this epoch is to be looked at again.
+        let recent = span.is_recent();
+        self.busy |= recent;
         let huge = huge_pages::holds(run.segment, run.first);
         let listed = match span.state.load(Relaxed) {
             state::LISTED => true,
@@ -321,11 +324,10 @@ impl Tide {
             }
             _ => return,
         };
-        let (_, recent) = span.residue();
-        self.busy |= recent;
         let in_demand = (self.demand | central::demand()) >> class & 1 == 1;
         let age = self.age && (in_demand || !self.early);
-        let to_free = listed && span.seems_empty(&GEOMETRY[class]) && !(recent && age);
+        let stays = recent && age;
+        let to_free = listed && !stays && span.seems_empty(&GEOMETRY[class]);
         if to_free && central::free_if_empty(class, span, false) {
             return;
         }
@@ -337,7 +339,7 @@ impl Tide {
         // Of the class that it has by now: it may have been freed and used anew
         // since, and then it was that class's blocks that were out meanwhile.
         if let Kind::Class(class @ 0..SPAN_CLASSES) = span.kind() {
-            central::after_give(class, span, true);
+            central::after_give(class, span, !stays);
             central::relist(class, span);
         }
     }
@@ -347,7 +349,7 @@ impl Tide {
         match (0..end).rev().find(|&group| page_heap::may_release(segment, group)) {
             Some(group) => {
                 let slices = page_heap::release(segment, group, self.age);
-                self.returned(slices * (SLICE / PAGE));
+                self.returned(slices * PAGES_PER_SLICE);
                 Phase::Runs(Some(segment), group)
             }
             None => runs_of(segment.next()),

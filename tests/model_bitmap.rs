@@ -99,7 +99,7 @@ fn a_full_span_that_gets_a_block_is_found() {
                 list(&span)
             })
         };
-        let left_full = span.leave_full(geometry);
+        let left_full = span.set_full(geometry);
         let listed_by_owner = !left_full && list(&span);
         let listed_by_giver = giver.join().unwrap();
         assert!(
@@ -131,6 +131,17 @@ fn pages_return_beside_take_and_give() {
         all.extend(kept);
         all.sort();
         assert_eq!(all, [0, 1, 2, 3, 4, 5, 6, 7], "no block lost or doubled");
+    });
+}
+
+#[test]
+#[should_panic(expected = "double free")]
+fn a_double_free_while_its_span_is_being_freed_is_caught() {
+    loom::model(|| {
+        let (class, span) = span();
+        assert!(span.take_whole(&GEOMETRY[class]));
+        give(&span, class, 3);
+        span.refuse_given(&GEOMETRY[class]);
     });
 }
 

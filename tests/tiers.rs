@@ -5,6 +5,8 @@ mod common;
 use common::child_succeeds;
 use neap::{ClassStats, Neap};
 use std::alloc::{GlobalAlloc, Layout};
+use std::ffi::c_void;
+use std::ptr;
 use std::time::Duration;
 
 // No tick but by hand.
@@ -120,6 +122,28 @@ fn a_sleeping_threads_pool_is_aged_too() {
 }
 
 #[test]
+fn an_empty_span_used_in_an_epoch_stays_for_the_next() {
+    child_succeeds("an_empty_span_used_in_an_epoch_stays_for_the_next", &[], || {
+        // Three whole spans, and one that is attached.
+        let mut blocks: Vec<_> = (0..300).map(|_| alloc()).collect();
+        blocks.sort();
+        let span = blocks[150] as usize / SPAN;
+        let of_it = |block: &&*mut u8| **block as usize / SPAN == span;
+        assert_eq!(blocks.iter().filter(of_it).count(), SPAN / BLOCK);
+        blocks.iter().filter(of_it).for_each(|&block| free(block));
+        // It is empty and alone on the list, then the attached one is listed too.
+        neap::flush_thread();
+        let before = neap::stats();
+        neap::tick();
+        let first = neap::stats();
+        assert!(first.pages_returned < before.pages_returned + 32, "{first}");
+        neap::tick();
+        let second = neap::stats();
+        assert!(second.pages_returned >= first.pages_returned + (SPAN / 4096) as u64, "{second}");
+    });
+}
+
+#[test]
 fn full_spans_given_back_whole_are_free_at_once() {
     child_succeeds("full_spans_given_back_whole_are_free_at_once", &[], || {
         let spans = || {
@@ -160,19 +184,37 @@ fn pages_behind_a_spans_last_block_go_too() {
     });
 }
 
-/// Allocates that many blocks in a thread of its own, frees them, and ends it.
+/// Of a class that only the test's own thread allocates.
+const OWN: Layout = Layout::new::<[u64; 625]>();
+
+/// A thread that allocates so many blocks, frees them, and ends. One of the C library's, since
+/// its first operation is to be a free of a block of this thread's: by that it gets the heap
+/// that the last such thread left, whatever other heaps are idle.
 fn in_a_thread(count: usize) {
-    std::thread::spawn(move || {
+    extern "C" fn run(work: *mut c_void) -> *mut c_void {
+        // SAFETY: the creator's, who waits.
+        let (first, count) = unsafe { *work.cast::<(*mut u8, usize)>() };
+        // SAFETY: allocated below with this layout.
+        unsafe { HEAP.dealloc(first, OWN) };
         let blocks: Vec<_> = (0..count).map(|_| alloc()).collect();
         blocks.into_iter().for_each(free);
-    })
-    .join()
-    .expect("no panic");
+        ptr::null_mut()
+    }
+    // SAFETY: the size is not zero.
+    let mut work = (unsafe { HEAP.alloc(OWN) }, count);
+    let mut thread = 0;
+    // SAFETY: valid arguments; `work` outlives the thread.
+    unsafe {
+        assert_eq!(libc::pthread_create(&mut thread, ptr::null(), run, (&raw mut work).cast()), 0);
+        assert_eq!(libc::pthread_join(thread, ptr::null_mut()), 0);
+    }
 }
 
 #[test]
 fn a_thread_leaves_little_to_the_next() {
     child_succeeds("a_thread_leaves_little_to_the_next", &[], || {
+        // The harness may have used the class.
+        neap::purge();
         in_a_thread(8);
         assert_eq!((class().pooled_local, class().live), (8, 0));
         // They serve the next thread, which takes none from a span.
@@ -190,6 +232,7 @@ fn a_thread_leaves_little_to_the_next() {
 #[test]
 fn what_is_much_goes_home_with_its_thread() {
     child_succeeds("what_is_much_goes_home_with_its_thread", &[], || {
+        neap::purge();
         in_a_thread(100);
         assert_eq!((class().pooled_local, class().live), (0, 0));
     });

@@ -1,21 +1,24 @@
 //! Returning pages of a span in use to the system.
 
-use super::{Span, bits_between};
+use super::{Kind, Span, bits_between};
 use crate::os;
 use crate::size_class::{GEOMETRY, Geometry, PAGE};
 use crate::sync::Ordering::{AcqRel, Relaxed};
 
 impl Span {
-    /// The pages of this span that are resident, and whether the program
-    /// touched any of it in this epoch.
-    pub(crate) fn residue(&self) -> (u64, bool) {
-        (!self.released.load(Relaxed), self.touched.load(Relaxed) != 0)
+    /// The pages of this span that may be resident; bits beyond its pages are set.
+    pub(crate) fn resident(&self) -> u64 {
+        !self.released.load(Relaxed)
     }
 
     /// Resident pages of a span; an estimate.
     pub(crate) fn resident_pages(&self, geometry: &Geometry) -> usize {
-        let all = bits_between(0, geometry.pages() - 1);
-        (all & !self.released.load(Relaxed)).count_ones() as usize
+        self.candidates(geometry, 0).count_ones() as usize
+    }
+
+    /// Whether the program used any of it in this epoch.
+    pub(crate) fn is_recent(&self) -> bool {
+        self.touched.load(Relaxed) != 0
     }
 
     /// Ends the epoch for this span: returns every resident page on which all
@@ -36,7 +39,7 @@ impl Span {
                 end += 1;
             }
             if end > first {
-                pages += self.release_run(class, first, end, huge);
+                pages += self.release_stretch(class, first, end, huge);
             }
             // Past what was looked at: the run, and the page that ended it.
             candidates &= u64::MAX.checked_shl(end.max(first) as u32 + 1).unwrap_or(0);
@@ -44,14 +47,17 @@ impl Span {
         pages
     }
 
-    /// Returns the pages behind the last block, if they may be resident, of a span that
-    /// nobody else can free or take from meanwhile; `huge` as above. Gives how many.
-    pub(crate) fn release_tail(&self, geometry: &Geometry, huge: bool) -> usize {
+    /// Returns the pages behind the last block, if they may be resident; `huge` as above.
+    /// Gives how many.
+    ///
+    /// # Safety
+    /// Nobody else can free the span meanwhile.
+    pub(crate) unsafe fn release_tail(&self, geometry: &Geometry, huge: bool) -> usize {
         let (first, pages) = (geometry.pages_of_blocks(), geometry.pages());
         if !self.has_tail(geometry, false) {
             return 0;
         }
-        // SAFETY: no block lies on them, and it stays that span.
+        // SAFETY: no block lies on them, and by the caller's word it stays that span.
         unsafe { self.release(first, pages, huge) }
     }
 
@@ -62,7 +68,7 @@ impl Span {
         self.candidates(geometry, recent) >> (geometry.pages_of_blocks() - 1) > 1
     }
 
-    /// The pages that [`Span::release_pages`] would return now, with `age`; those behind the
+    /// The pages that a tick would return now; those behind the
     /// last block if they are more than a sixteenth, since every span of the class has them.
     pub(crate) fn spare_pages(&self, geometry: &Geometry) -> usize {
         let candidates = self.candidates(geometry, self.touched.load(Relaxed));
@@ -73,12 +79,12 @@ impl Span {
 
     /// Resident pages but those of `skip`.
     fn candidates(&self, geometry: &Geometry, skip: u64) -> u64 {
-        bits_between(0, geometry.pages() - 1) & !(self.released.load(Relaxed) | skip)
+        bits_between(0, geometry.pages() - 1) & self.resident() & !skip
     }
 
     /// Ends the epoch for a span that keeps its pages.
     pub(crate) fn end_epoch(&self) {
-        if self.touched.load(Relaxed) != 0 {
+        if self.is_recent() {
             self.touched.store(0, Relaxed);
         }
     }
@@ -91,20 +97,20 @@ impl Span {
     }
 
     /// Returns the pages `first..end` if their blocks are all still free.
-    fn release_run(&self, class: usize, first: usize, end: usize, huge: bool) -> usize {
+    fn release_stretch(&self, class: usize, first: usize, end: usize, huge: bool) -> usize {
         let geometry = &GEOMETRY[class];
         // For pages behind the last block, any other one that is free: only who holds a
         // block knows that this goes on being the span it is.
         let blocks = blocks_of_pages(geometry, first, end).or_else(|| self.free_block(geometry));
         let Some((from, to)) = blocks else { return 0 };
-        let mut held = 0;
-        let all = self.each_mask(from, to, |at, mask| {
-            let taken = self.take_exactly(geometry, at, mask);
-            held += taken as usize;
-            taken
+        // Words of which we hold blocks, and the class that the span has by now: it may have
+        // been freed and used anew.
+        let (mut held, mut now) = (0, class);
+        let ours = self.each_mask(from, to, |at, mask| {
+            let Some(found) = self.take_exactly(at, mask) else { return false };
+            (held, now) = (held + 1, found);
+            found == class
         });
-        // Holding a bit, we know the class: it cannot change while a block is out.
-        let ours = all && self.is_class(class);
         // SAFETY: every block that touches these pages is ours by its bit, which also
         // keeps the span what it is, so that none lies behind its last.
         let pages = if ours { unsafe { self.release(first, end, huge) } } else { 0 };
@@ -112,7 +118,7 @@ impl Span {
             let more = held > 0;
             if more {
                 held -= 1;
-                self.give(geometry, at, mask, false);
+                self.give(&GEOMETRY[now], at, mask, false);
             }
             more
         });
@@ -145,21 +151,26 @@ impl Span {
         Some((block, block))
     }
 
-    /// Takes all the bits of `mask`, or none.
-    fn take_exactly(&self, geometry: &Geometry, at: usize, mask: u64) -> bool {
+    /// Takes all the bits of `mask`, or none. Gives the span's class, which cannot change while
+    /// a block is out.
+    fn take_exactly(&self, at: usize, mask: u64) -> Option<usize> {
         let mut seen = self.bitmap[at].load(Relaxed);
         while seen & mask == mask {
             match self.bitmap[at].compare_exchange_weak(seen, seen & !mask, AcqRel, Relaxed) {
                 Ok(_) => {
+                    // As new as the bits, which `start` sets last. Otherwise they stand for no
+                    // block: one was freed twice as its span was freed.
+                    let Kind::Class(class) = self.kind() else { return None };
+                    let geometry = GEOMETRY.get(class).filter(|it| at < it.words as usize)?;
                     if seen == geometry.full_word(at) {
                         self.full_words.fetch_sub(1, Relaxed);
                     }
-                    return true;
+                    return Some(class);
                 }
                 Err(now) => seen = now,
             }
         }
-        false
+        None
     }
 
     /// Calls `visit` for the words that hold blocks `first..=last`, with their

@@ -2,7 +2,7 @@
 
 use super::Span;
 use crate::size_class::Geometry;
-use crate::sync::Ordering::{AcqRel, Relaxed, Release};
+use crate::sync::Ordering::{AcqRel, Relaxed};
 
 /// Words that one refill takes from at most; a full magazine needs four.
 const WORDS_AT_ONCE: usize = 16;
@@ -69,7 +69,7 @@ impl Span {
             let taken = lowest_bits(before, most);
             if taken != before {
                 // More came back meanwhile than fits.
-                word.fetch_or(before & !taken, Release);
+                self.put_back(geometry, at, before & !taken);
             }
             (before, taken)
         } else {
