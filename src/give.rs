@@ -200,12 +200,15 @@ fn in_row(geometry: &Geometry, index: usize, step: usize, block: usize, others: 
     if count < FEW {
         return count;
     }
-    let mut follow = |eight: &&[usize; 8]| eight.iter().fold(0, |sum, other| sum | (other ^ next())) == 0;
-    count += 8 * many.as_chunks().0.iter().take_while(&mut follow).count();
-    let mut expected = block.wrapping_add(step.wrapping_mul(count));
-    let rest = others[count..].iter().take_while(|&&other| {
-        expected = expected.wrapping_add(step);
-        other == expected
-    });
-    count + rest.count()
+    let mut expected = [(); 8].map(|()| next());
+    for eight in many.as_chunks::<8>().0 {
+        let differ = |(other, expected): (&usize, &usize)| other ^ expected;
+        if eight.iter().zip(&expected).map(differ).fold(0, |sum, difference| sum | difference) != 0 {
+            break;
+        }
+        expected.iter_mut().for_each(|expected| *expected = expected.wrapping_add(step.wrapping_mul(8)));
+        count += 8;
+    }
+    let rest = others[count..].iter().zip(&expected);
+    count + rest.take_while(|(other, expected)| other == expected).count()
 }

@@ -86,12 +86,12 @@ impl Local {
     }
 }
 
-/// Pops a block; 0 if the magazine is empty or closed.
+/// Pops a block; null if the magazine is empty or closed.
 ///
 /// # Safety
 /// As [`pop_slot`].
 #[inline(always)]
-pub(crate) unsafe fn pop(class: usize) -> usize {
+pub(crate) unsafe fn pop(class: usize) -> *mut u8 {
     // SAFETY: the same contract.
     unsafe { pop_slot(class) }.0
 }

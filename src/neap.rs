@@ -162,7 +162,7 @@ unsafe impl GlobalAlloc for Neap {
         };
         // SAFETY: a class; a miss goes to the slow path.
         let block = unsafe { pop(class) };
-        if block == 0 { slow_path::refill(&self.settings, class, false) } else { block as *mut u8 }
+        if block.is_null() { slow_path::refill(&self.settings, class, false) } else { block }
     }
 
     #[inline]
@@ -183,12 +183,12 @@ unsafe impl GlobalAlloc for Neap {
         };
         // SAFETY: a class; a miss goes to the slow path.
         let block = unsafe { pop(class) };
-        if block == 0 {
+        if block.is_null() {
             return slow_path::refill(&self.settings, class, true);
         }
         // SAFETY: the block holds at least the layout's size.
-        unsafe { (block as *mut u8).write_bytes(0, layout.size()) };
-        block as *mut u8
+        unsafe { block.write_bytes(0, layout.size()) };
+        block
     }
 
     #[inline]

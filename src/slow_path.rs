@@ -47,12 +47,12 @@ fn begin_anew(class: usize, zeroed: bool) -> *mut u8 {
     }
     // SAFETY: a class; a miss goes to the slow path.
     let block = unsafe { pop(class) };
-    if block == 0 {
+    if block.is_null() {
         return refill_after_pop(class, zeroed);
     }
     // Many threads may live on what others left: this counts as a slow path, too.
     with_heap(|heap| heap.refills += 1);
-    cleared(block as *mut u8, class, zeroed)
+    cleared(block, class, zeroed)
 }
 
 /// After making room begins anew: a tick may have closed the magazine since the pop.

@@ -144,17 +144,17 @@ fn middling(size: usize, heap: &'static Neap) -> *mut c_void {
 fn pooled(heap: &'static Neap, class: usize) -> *mut c_void {
     // SAFETY: a class; a miss goes to the slow path.
     let (block, slot) = unsafe { pop_slot(class) };
-    if block != 0
-        && let Some(mark) = live::at_home(block)
+    if !block.is_null()
+        && let Some(mark) = live::at_home(block as usize)
     {
         mark.store(mark_of(class), Relaxed);
         // The block that is next will be written when it is, and its line may be
         // far away; a null below the lowest does no harm.
         // SAFETY: the slot was not the lowest fence, so there is one below it.
         prefetch(unsafe { slot.sub(1).read_volatile() } as *const u8);
-        return block as *mut c_void;
+        return block.cast();
     }
-    missed(block, class, heap)
+    missed(block as usize, class, heap)
 }
 
 /// Gets a block where the pop found none, and marks it wherever it lies.

@@ -38,17 +38,17 @@ pub(crate) fn local() -> &'static Local {
     local
 }
 
-/// Pops a block, and gives the slot's address; 0 if the magazine is empty or closed.
+/// Pops a block, and gives the slot's address; null if the magazine is empty or closed.
 ///
 /// # Safety
-/// `class` is below `CLASSES`. On 0 the caller goes to the slow path.
+/// `class` is below `CLASSES`. On null the caller goes to the slow path.
 #[inline]
-pub(crate) unsafe fn pop_slot(class: usize) -> (usize, *const usize) {
+pub(crate) unsafe fn pop_slot(class: usize) -> (*mut u8, *const usize) {
     // Acquire pairs with the release in the ticker's swap.
     let top = local().tops[class].fetch_sub(SLOT, Acquire);
     // SAFETY: every `top` points one above a readable slot.
     let block = unsafe { (*((top - SLOT) as *const AtomicUsize)).load(Relaxed) };
-    (block, (top - SLOT) as *const usize)
+    (block as *mut u8, (top - SLOT) as *const usize)
 }
 
 /// The first half of a push: the slot it would write; none if the magazine is

@@ -57,7 +57,7 @@ pub(crate) fn local() -> &'static Local {
     unsafe { &*(thread.wrapping_add(offset()) as *const Local) }
 }
 
-/// Pops a block, and gives the slot's address; 0 if the magazine is empty or closed.
+/// Pops a block, and gives the slot's address; null if the magazine is empty or closed.
 ///
 /// One instruction commits, before the slot is looked up: if the magazine is
 /// closed between the two, the look-up meets a fence, and the slow path finds
@@ -65,11 +65,11 @@ pub(crate) fn local() -> &'static Local {
 /// on processors that forward memory to memory through registers.)
 ///
 /// # Safety
-/// `class` is below `CLASSES`. On 0 the caller goes to the slow path, which
+/// `class` is below `CLASSES`. On null the caller goes to the slow path, which
 /// puts `top` right.
 #[inline(always)]
-pub(crate) unsafe fn pop_slot(class: usize) -> (usize, *const usize) {
-    let (block, top): (usize, *const usize);
+pub(crate) unsafe fn pop_slot(class: usize) -> (*mut u8, *const usize) {
+    let (block, top): (*mut u8, *const usize);
     // SAFETY: every `top` points one above a readable slot.
     unsafe {
         asm!(

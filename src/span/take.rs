@@ -33,7 +33,7 @@ impl Span {
                 self.touch(geometry, at, taken);
                 found[words_found] = (at, taken);
                 words_found += 1;
-                count += taken.count_ones() as usize;
+                count += count_of(taken);
             }
         }
         if count == 0 {
@@ -85,7 +85,7 @@ impl Span {
     fn write_blocks(&self, geometry: &Geometry, at: usize, mut taken: u64, out: &mut [usize]) -> usize {
         let size = geometry.size as usize;
         let base = self.base() + at * 64 * size;
-        let count = taken.count_ones() as usize;
+        let count = count_of(taken);
         if taken == u64::MAX {
             // A whole word: no bit to search for, one long store loop.
             let mut above = base + 64 * size;
@@ -103,9 +103,16 @@ impl Span {
     }
 }
 
+/// How many bits are set: mostly all.
+#[inline]
+fn count_of(bits: u64) -> usize {
+    if bits == u64::MAX { 64 } else { bits.count_ones() as usize }
+}
+
 /// The lowest `most` of the set bits.
 fn lowest_bits(bits: u64, most: usize) -> u64 {
-    if bits.count_ones() as usize <= most {
+    // Not counted where it does not matter: without an instruction for it that takes long.
+    if most >= 64 || bits == 0 || bits.count_ones() as usize <= most {
         return bits;
     }
     let mut rest = bits;
