@@ -3,8 +3,9 @@
 //! `cargo bench -p race --bench memory -- --help`
 
 use clap::Parser;
-use race::driver::{Contestant, NEAP, contestant, markdown, median, progress};
+use race::driver::{Contestant, NEAP, contestant, markdown, progress};
 use race::scenarios::{ALL, Goal, Scenario};
+use race::statistics::median;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::PathBuf;

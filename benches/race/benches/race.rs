@@ -4,7 +4,8 @@
 
 use clap::{Parser, ValueEnum};
 use race::driver::{Contestant, NEAP, contestant, markdown, progress};
-use race::{Report, driver, workloads};
+use race::statistics::{bounds_of_median, geometric_mean};
+use race::{Report, statistics, workloads};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::PathBuf;
@@ -24,6 +25,10 @@ struct Options {
     /// Rounds of all contestants in turn.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// After two rounds, leave a peer out of a workload on which its best time is more than so
+    /// many times the best peer's; that saves most of the time.
+    #[arg(long, default_value_t = f64::INFINITY)]
+    leave_out: f64,
     /// Share of the full work; 0.01 is a smoke test.
     #[arg(long, default_value_t = 1.0)]
     scale: f64,
@@ -65,7 +70,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     for round in 0..options.rounds {
         let settle = (round == 0).then(|| options.settle.to_string());
         for &workload in &chosen {
-            for (allocator, contestant) in options.allocators.iter().enumerate() {
+            let mut turn: Vec<_> = options.allocators.iter().enumerate().collect();
+            // Whoever runs after another finds the machine as that one left it.
+            if round % 2 == 1 {
+                turn.reverse();
+            }
+            for (allocator, contestant) in turn {
+                if is_left_out(&reports, (workload, allocator), &options, round) {
+                    bar.inc(1);
+                    continue;
+                }
                 let title = workloads::ALL[workload].name;
                 bar.set_message(format!("{title} on {}", contestant.name));
                 let scale = options.scale.to_string();
@@ -105,21 +119,61 @@ fn contestants(build: Build) -> Result<PathBuf, Box<dyn Error>> {
     }
 }
 
-fn median(reports: &Reports, key: (usize, usize), figure: fn(&Report) -> f64) -> f64 {
-    driver::median(reports.get(&key).into_iter().flatten().map(figure))
+/// Whether it was too slow in the first two rounds to be of interest.
+fn is_left_out(reports: &Reports, key: (usize, usize), options: &Options, round: usize) -> bool {
+    let best = |key| {
+        let times = reports.get(&key).into_iter().flatten().map(|report| report.seconds);
+        times.fold(f64::INFINITY, f64::min)
+    };
+    let is_peer = |&index: &usize| options.allocators[index].name != NEAP;
+    let peers = (0..options.allocators.len()).filter(is_peer).map(|peer| best((key.0, peer)));
+    round >= 2 && is_peer(&key.1) && best(key) > options.leave_out * peers.fold(f64::INFINITY, f64::min)
 }
 
-fn geometric_mean(figures: impl Iterator<Item = f64>) -> f64 {
-    let logs: Vec<f64> = figures.map(f64::ln).collect();
-    (logs.iter().sum::<f64>() / logs.len() as f64).exp()
+fn median(reports: &Reports, key: (usize, usize), figure: fn(&Report) -> f64) -> f64 {
+    statistics::median(reports.get(&key).into_iter().flatten().map(figure))
 }
 
 fn tables(reports: &Reports, chosen: &[usize], names: &[&str]) -> String {
     let time = table(reports, chosen, names, |report| report.seconds * 1000.0);
+    let sure = certainty(reports, chosen, names);
     let peak = table(reports, chosen, names, |report| report.peak);
     let settled = table(reports, chosen, names, |report| report.settled.unwrap_or(f64::NAN));
     format!(
-        "Time, ms (medians)\n\n{time}\n\nPeak resident memory, MiB\n\n{peak}\n\nResident some time after the work, MiB\n\n{settled}\n"
+        "Time, ms (medians)\n\n{time}\n\n{sure}\n\nPeak resident memory, MiB\n\n{peak}\n\nResident some time after the work, MiB\n\n{settled}\n"
+    )
+}
+
+/// Neap's time as a ratio to that of the best peer, round by round: between which bounds the
+/// median lies, and on which workloads it is ahead or behind for certain.
+fn certainty(reports: &Reports, chosen: &[usize], names: &[&str]) -> String {
+    /// What is not worth to be called behind.
+    const BEHIND: f64 = 1.03;
+    let Some(neap) = names.iter().position(|name| *name == NEAP) else { return String::new() };
+    let mut rows = vec![["workload", "best peer", "Neap / best peer, 95 %"].map(str::to_owned).to_vec()];
+    let (mut ahead, mut behind) = (0, Vec::new());
+    for &workload in chosen {
+        let seconds = |report: &Report| report.seconds;
+        let time = |peer: &usize| median(reports, (workload, *peer), seconds);
+        let peers = (0..names.len()).filter(|&index| index != neap);
+        let Some(best) = peers.min_by(|one, other| time(one).total_cmp(&time(other))) else { continue };
+        let rounds = |allocator| reports.get(&(workload, allocator)).into_iter().flatten().map(seconds);
+        let ratios = rounds(neap).zip(rounds(best)).map(|(own, peer)| own / peer);
+        let Some((low, high)) = bounds_of_median(ratios) else { continue };
+        let title = workloads::ALL[workload].name;
+        ahead += usize::from(high < 1.0);
+        if low > BEHIND {
+            behind.push(title);
+        }
+        rows.push(vec![title.to_owned(), names[best].to_owned(), format!("{low:.2} to {high:.2}")]);
+    }
+    if rows.len() == 1 {
+        return "How sure the ratios are can be told from six rounds on.".to_owned();
+    }
+    let (all, behind) = (rows.len() - 1, if behind.is_empty() { "none".into() } else { behind.join(", ") });
+    format!(
+        "{}\n\nOf {all} workloads, ahead of the best peer for certain: {ahead}; more than 3 % behind for certain: {behind}",
+        markdown(rows)
     )
 }
 

@@ -85,13 +85,6 @@ pub fn progress(runs: usize) -> Result<ProgressBar, Box<dyn Error>> {
     Ok(ProgressBar::new(runs as u64).with_style(style))
 }
 
-/// The middle one, without those that are missing; NaN of none.
-pub fn median(figures: impl Iterator<Item = f64>) -> f64 {
-    let mut figures: Vec<f64> = figures.filter(|figure| !figure.is_nan()).collect();
-    figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
 /// Rows, the first of them the header, as Markdown.
 pub fn markdown(rows: impl IntoIterator<Item = Vec<String>>) -> String {
     rows.into_iter().collect::<Builder>().build().with(Style::markdown()).to_string()

@@ -4,6 +4,7 @@
 pub mod driver;
 mod proc;
 pub mod scenarios;
+pub mod statistics;
 pub mod workloads;
 
 use serde::{Deserialize, Serialize};

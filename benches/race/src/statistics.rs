@@ -1,0 +1,56 @@
+//! Figures of several rounds, summed up.
+
+use statrs::distribution::{Binomial, DiscreteCDF};
+
+/// The middle one, without those that are missing; NaN of none.
+pub fn median(figures: impl Iterator<Item = f64>) -> f64 {
+    let figures = sorted(figures);
+    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// The mean of ratios: what a factor and its inverse cancel out in.
+pub fn geometric_mean(figures: impl Iterator<Item = f64>) -> f64 {
+    let logs: Vec<f64> = figures.map(f64::ln).collect();
+    (logs.iter().sum::<f64>() / logs.len() as f64).exp()
+}
+
+/// Between which of the figures the median of what they are drawn from lies, with a
+/// probability of at least 95 % and however that is distributed. None of fewer than six.
+///
+/// Each figure is above that median or below it like a coin's two sides, so the number of those
+/// below is binomial, and the bounds are as many figures from either end as are hardly
+/// ever all on one side.
+pub fn bounds_of_median(figures: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
+    let figures = sorted(figures);
+    let below = Binomial::new(0.5, figures.len() as u64).ok()?;
+    let beyond = (0..figures.len()).take_while(|&rank| below.cdf(rank as u64) <= 0.025).count();
+    Some((*figures.get(beyond.checked_sub(1)?)?, figures[figures.len() - beyond]))
+}
+
+fn sorted(figures: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut figures: Vec<f64> = figures.filter(|figure| !figure.is_nan()).collect();
+    figures.sort_by(f64::total_cmp);
+    figures
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_are_those_of_the_tables() {
+        // From tables of the sign test: the ranks for samples of this size.
+        for (count, low, high) in [(6, 1, 6), (9, 2, 8), (12, 3, 10), (20, 6, 15), (25, 8, 18)] {
+            let ranks = (1..=count).rev().map(f64::from);
+            assert_eq!(bounds_of_median(ranks), Some((f64::from(low), f64::from(high))), "{count}");
+        }
+        assert_eq!(bounds_of_median((1..=5).map(f64::from)), None);
+    }
+
+    #[test]
+    fn what_is_missing_does_not_count() {
+        assert_eq!(median([f64::NAN, 3.0, 1.0, 2.0].into_iter()), 2.0);
+        assert!(median([].into_iter()).is_nan());
+        assert!((geometric_mean([0.5, 2.0].into_iter()) - 1.0).abs() < 1e-12);
+    }
+}
