@@ -111,7 +111,7 @@ fn list(class: usize, span: &'static Span) {
     let mut lists = CLASSES[class].0.lock();
     // Only one of several givers lists it, and only under the lock, so that a
     // span whose state is `LISTED` is on the list for whoever has the lock.
-    if lists.swap_full(class, span, state::LISTED) {
+    if lists.claim_full(class, span, state::LISTED) {
         lists.push(class, span);
     }
 }
@@ -144,8 +144,8 @@ pub(crate) fn free_if_empty(class: usize, span: &'static Span, keep: bool) -> bo
     // So may those behind the last block, which are no growth: the class did not touch them.
     let lacking = pages_of_slices(slices) & page_heap::mask(geometry.pages()) & !resident;
     let of_blocks = lacking & page_heap::mask(geometry.pages_of_blocks());
-    let count = if recent { growth::add } else { growth::round_up };
-    count(of_blocks.count_ones() as usize);
+    let grow = if recent { growth::add } else { growth::round_up };
+    grow(of_blocks.count_ones() as usize);
     growth::round_up((lacking & !of_blocks).count_ones() as usize);
     page_heap::give(run, slices, recent);
     true
@@ -155,7 +155,7 @@ pub(crate) fn free_if_empty(class: usize, span: &'static Span, keep: bool) -> bo
 /// is how `Span::release_pages` keeps a span what it is, so the state does that. Gives how many.
 pub(crate) fn release_tail(class: usize, span: &'static Span, huge: bool) -> usize {
     // Who gives a block from here on lists nothing.
-    if !CLASSES[class].0.lock().swap_full(class, span, state::BUSY) {
+    if !CLASSES[class].0.lock().claim_full(class, span, state::BUSY) {
         return 0;
     }
     // SAFETY: who frees a span has its state to be `LISTED`, and this one's is ours.
@@ -197,7 +197,7 @@ impl Lists {
     }
 
     /// Gives a full span of the class another state; true if it was one.
-    fn swap_full(&self, class: usize, span: &'static Span, to: u8) -> bool {
+    fn claim_full(&self, class: usize, span: &'static Span, to: u8) -> bool {
         span.is_class(class) && span.state.compare_exchange(state::FULL, to, AcqRel, Relaxed).is_ok()
     }
 

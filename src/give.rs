@@ -203,7 +203,7 @@ fn in_row(geometry: &Geometry, index: usize, step: usize, block: usize, others: 
     let mut expected = [(); 8].map(|()| next());
     for eight in many.as_chunks::<8>().0 {
         let differ = |(other, expected): (&usize, &usize)| other ^ expected;
-        if eight.iter().zip(&expected).map(differ).fold(0, |sum, difference| sum | difference) != 0 {
+        if eight.iter().zip(&expected).map(differ).fold(0, |any, difference| any | difference) != 0 {
             break;
         }
         expected.iter_mut().for_each(|expected| *expected = expected.wrapping_add(step.wrapping_mul(8)));

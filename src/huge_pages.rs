@@ -62,8 +62,8 @@ pub(crate) fn worth_keeping(segment: &Segment, group: usize) -> u64 {
     };
     // Only until it is enough: what is not kept will be looked at again.
     let little = |first: usize| {
-        let left = |left: usize, slice| left.checked_sub(spare(slice)).filter(|&left| left > 0);
-        (first..first + SLICES).try_fold(SPARE, left).is_some()
+        let deduct = |left: usize, slice| left.checked_sub(spare(slice)).filter(|&left| left > 0);
+        (first..first + SLICES).try_fold(SPARE, deduct).is_some()
     };
     let word = segment.bits(HUGE)[group].load(Relaxed);
     let pages = [(FIRST, 0), (!FIRST, SLICES)].into_iter();

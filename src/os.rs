@@ -276,7 +276,7 @@ impl spin::RelaxStrategy for Yield {
     }
 }
 
-/// Held for tens of instructions; which ones may be while a page is given back,
+/// Held for tens of instructions, or some hundreds; which ones may be while a page is given back,
 /// `ARCHITECTURE.md` says.
 pub(crate) type Lock<T> = spin::mutex::SpinMutex<T, Yield>;
 pub(crate) type Guard<'a, T> = spin::mutex::SpinMutexGuard<'a, T>;

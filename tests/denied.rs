@@ -120,8 +120,8 @@ fn an_endless_interval_never_ends() {
     );
 }
 
-#[cfg(all(target_arch = "x86_64", not(neap_portable)))]
 /// Lets this thread's calls of `membarrier` fail from now on.
+#[cfg(all(target_arch = "x86_64", not(neap_portable)))]
 fn deny_membarrier() {
     let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
     let mut filter = [

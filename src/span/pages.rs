@@ -2,11 +2,11 @@
 
 use super::{Kind, Span, bits_between};
 use crate::os;
-use crate::size_class::{GEOMETRY, Geometry, PAGE};
+use crate::size_class::{GEOMETRY, Geometry, PAGE, SPAN_CLASSES};
 use crate::sync::Ordering::{AcqRel, Relaxed};
 
 impl Span {
-    /// The pages of this span that may be resident; bits beyond its pages are set.
+    /// The pages of this span that may be resident.
     pub(crate) fn resident(&self) -> u64 {
         !self.released.load(Relaxed)
     }
@@ -51,7 +51,7 @@ impl Span {
     /// Gives how many.
     ///
     /// # Safety
-    /// Nobody else can free the span meanwhile.
+    /// It is a span of that geometry, and nobody can free it meanwhile.
     pub(crate) unsafe fn release_tail(&self, geometry: &Geometry, huge: bool) -> usize {
         let (first, pages) = (geometry.pages_of_blocks(), geometry.pages());
         if !self.has_tail(geometry, false) {
@@ -160,8 +160,8 @@ impl Span {
                 Ok(_) => {
                     // As new as the bits, which `start` sets last. Otherwise they stand for no
                     // block: one was freed twice as its span was freed.
-                    let Kind::Class(class) = self.kind() else { return None };
-                    let geometry = GEOMETRY.get(class).filter(|it| at < it.words as usize)?;
+                    let Kind::Class(class @ 0..SPAN_CLASSES) = self.kind() else { return None };
+                    let geometry = Some(&GEOMETRY[class]).filter(|it| at < it.words as usize)?;
                     if seen == geometry.full_word(at) {
                         self.full_words.fetch_sub(1, Relaxed);
                     }

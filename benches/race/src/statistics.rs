@@ -2,10 +2,13 @@
 
 use statrs::distribution::{Binomial, DiscreteCDF};
 
-/// The middle one, without those that are missing; NaN of none.
+/// The middle one, or between the two in the middle, without those that are missing; NaN of none.
 pub fn median(figures: impl Iterator<Item = f64>) -> f64 {
     let figures = sorted(figures);
-    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+    match figures.len() {
+        0 => f64::NAN,
+        count => (figures[(count - 1) / 2] + figures[count / 2]) / 2.0,
+    }
 }
 
 /// The mean of ratios: what a factor and its inverse cancel out in.
@@ -50,6 +53,7 @@ mod tests {
     #[test]
     fn what_is_missing_does_not_count() {
         assert_eq!(median([f64::NAN, 3.0, 1.0, 2.0].into_iter()), 2.0);
+        assert_eq!(median([3.0, 1.0].into_iter()), 2.0);
         assert!(median([].into_iter()).is_nan());
         assert!((geometric_mean([0.5, 2.0].into_iter()) - 1.0).abs() < 1e-12);
     }
