@@ -143,10 +143,9 @@ pub(crate) fn free_if_empty(class: usize, span: &'static Span, keep: bool) -> bo
     let slices = slices_of_pages(resident);
     // So may those behind the last block, which are no growth: the class did not touch them.
     let lacking = pages_of_slices(slices) & page_heap::mask(geometry.pages()) & !resident;
-    let of_blocks = lacking & page_heap::mask(geometry.pages_of_blocks());
-    let grow = if recent { growth::add } else { growth::round_up };
-    grow(of_blocks.count_ones() as usize);
-    growth::round_up((lacking & !of_blocks).count_ones() as usize);
+    let grown = if recent { lacking & page_heap::mask(geometry.pages_of_blocks()) } else { 0 };
+    growth::add(grown.count_ones() as usize);
+    growth::round_up((lacking & !grown).count_ones() as usize);
     page_heap::give(run, slices, recent);
     true
 }

@@ -9,7 +9,7 @@ use crate::size_class::{GEOMETRY, Geometry, PAGE, SPAN_CLASSES, block_size};
 use crate::span::{NO_HEAP, Span, bits_between};
 use core::mem::MaybeUninit;
 use core::sync::atomic::Ordering::Relaxed;
-use core::{ptr, slice};
+use core::{array, ptr, slice};
 
 /// Blocks looked up before any is given: the look-ups are independent of each
 /// other and run side by side, while a bit set is a barrier to what follows.
@@ -200,7 +200,7 @@ fn in_row(geometry: &Geometry, index: usize, step: usize, block: usize, others: 
     if count < FEW {
         return count;
     }
-    let mut expected = [(); 8].map(|()| next());
+    let mut expected: [usize; 8] = array::from_fn(|_| next());
     for eight in many.as_chunks::<8>().0 {
         let differ = |(other, expected): (&usize, &usize)| other ^ expected;
         if eight.iter().zip(&expected).map(differ).fold(0, |any, difference| any | difference) != 0 {

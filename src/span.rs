@@ -272,8 +272,7 @@ impl Span {
     }
 
     /// Lets go of a span, attached or out of reach by its state, without listing it: the next
-    /// block given back does that.
-    /// False if one came meanwhile, whose giver may not have seen that: then the caller lists
+    /// block given back does that. False if one came meanwhile, whose giver may not have seen that: then the caller lists
     /// the span, as if it had given the block. The span is no longer the caller's: others may
     /// have listed, taken and freed it by then, and used it anew.
     pub(crate) fn set_full(&self, geometry: &Geometry) -> bool {
@@ -296,14 +295,7 @@ impl Span {
 
     /// Free blocks at this moment; a hint.
     pub(crate) fn free_blocks(&self, geometry: &Geometry) -> usize {
-        // Most words are all free or all taken; counting bits takes long where the
-        // processor's instruction for it may not be used.
-        let count = |word: &AtomicU64| match word.load(Relaxed) {
-            0 => 0,
-            u64::MAX => 64,
-            bits => bits.count_ones() as usize,
-        };
-        self.words(geometry).iter().map(count).sum()
+        self.words(geometry).iter().map(|word| count_of(word.load(Relaxed))).sum()
     }
 
     /// Takes every block, if every one is free. Only for a listed span, with its class's lock:
@@ -337,6 +329,17 @@ impl Span {
                 self.refuse_twice(geometry, at, given);
             }
         }
+    }
+}
+
+/// How many bits of a word are set. Most words are all free or all taken, and counting takes
+/// long where the processor's instruction for it may not be used.
+#[inline]
+fn count_of(bits: u64) -> usize {
+    match bits {
+        0 => 0,
+        u64::MAX => 64,
+        bits => bits.count_ones() as usize,
     }
 }
 

@@ -55,6 +55,15 @@ fn keep_one_of_each_span(blocks: &mut Vec<*mut u8>) {
     });
 }
 
+/// Frees all blocks of the span that the middle one of these lies in, which has no others.
+fn free_a_whole_span(mut blocks: Vec<*mut u8>) {
+    blocks.sort();
+    let span = blocks[blocks.len() / 2] as usize / SPAN;
+    blocks.retain(|&block| block as usize / SPAN == span);
+    assert_eq!(blocks.len(), SPAN / BLOCK);
+    blocks.into_iter().for_each(free);
+}
+
 #[test]
 fn a_freed_block_is_local_then_victim_then_free() {
     child_succeeds("a_freed_block_is_local_then_victim_then_free", &[], || {
@@ -125,12 +134,8 @@ fn a_sleeping_threads_pool_is_aged_too() {
 fn an_empty_span_used_in_an_epoch_stays_for_the_next() {
     child_succeeds("an_empty_span_used_in_an_epoch_stays_for_the_next", &[], || {
         // Three whole spans, and one that is attached.
-        let mut blocks: Vec<_> = (0..300).map(|_| alloc()).collect();
-        blocks.sort();
-        let span = blocks[150] as usize / SPAN;
-        let of_it = |block: &&*mut u8| **block as usize / SPAN == span;
-        assert_eq!(blocks.iter().filter(of_it).count(), SPAN / BLOCK);
-        blocks.iter().filter(of_it).for_each(|&block| free(block));
+        let blocks = (0..300).map(|_| alloc()).collect();
+        free_a_whole_span(blocks);
         // It is empty and alone on the list, then the attached one is listed too.
         neap::flush_thread();
         let before = neap::stats();
@@ -313,14 +318,12 @@ fn a_mapping_larger_than_its_block_is_cut_after_an_epoch() {
 #[test]
 fn a_full_spans_epoch_ends_too() {
     child_succeeds("a_full_spans_epoch_ends_too", &[], || {
-        let mut blocks: Vec<_> = (0..1000).map(|_| alloc()).collect();
-        blocks.sort();
-        // No block of it is free, so no tick has anything to return.
-        let span = blocks[500] as usize / SPAN;
+        let blocks = (0..1000).map(|_| alloc()).collect();
+        // No block of most spans is free, so no tick has anything to return of them.
         neap::tick();
         neap::tick();
         // All of them stay in the magazine.
-        blocks.iter().filter(|block| **block as usize / SPAN == span).for_each(|&block| free(block));
+        free_a_whole_span(blocks);
         neap::tick();
         let victims = neap::stats();
         assert_eq!(class().pooled_victim, SPAN / BLOCK);

@@ -68,8 +68,8 @@ impl Span {
         self.candidates(geometry, recent) >> (geometry.pages_of_blocks() - 1) > 1
     }
 
-    /// The pages that a tick would return now; those behind the
-    /// last block if they are more than a sixteenth, since every span of the class has them.
+    /// The pages that a tick would return now; those behind the last block if they are more
+    /// than a sixteenth, since every span of the class has them.
     pub(crate) fn spare_pages(&self, geometry: &Geometry) -> usize {
         let candidates = self.candidates(geometry, self.touched.load(Relaxed));
         let (of_blocks, all) = (geometry.pages_of_blocks(), geometry.pages());
@@ -161,7 +161,10 @@ impl Span {
                     // As new as the bits, which `start` sets last. Otherwise they stand for no
                     // block: one was freed twice as its span was freed.
                     let Kind::Class(class @ 0..SPAN_CLASSES) = self.kind() else { return None };
-                    let geometry = Some(&GEOMETRY[class]).filter(|it| at < it.words as usize)?;
+                    let geometry = &GEOMETRY[class];
+                    if at >= geometry.words as usize {
+                        return None;
+                    }
                     if seen == geometry.full_word(at) {
                         self.full_words.fetch_sub(1, Relaxed);
                     }

@@ -1,6 +1,6 @@
 //! Taking blocks from a span, for a refill: whole words where it can.
 
-use super::Span;
+use super::{Span, count_of};
 use crate::size_class::Geometry;
 use crate::sync::Ordering::{AcqRel, Relaxed};
 
@@ -103,16 +103,9 @@ impl Span {
     }
 }
 
-/// How many bits are set: mostly all.
-#[inline]
-fn count_of(bits: u64) -> usize {
-    if bits == u64::MAX { 64 } else { bits.count_ones() as usize }
-}
-
 /// The lowest `most` of the set bits.
 fn lowest_bits(bits: u64, most: usize) -> u64 {
-    // Not counted where it does not matter: without an instruction for it that takes long.
-    if most >= 64 || bits == 0 || bits.count_ones() as usize <= most {
+    if most >= 64 || count_of(bits) <= most {
         return bits;
     }
     let mut rest = bits;
