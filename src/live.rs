@@ -3,8 +3,9 @@
 //! C's `free` has no layout, so it must look the block up, and it should notice
 //! a block that is not there to be freed. One byte for each 16 bytes of a
 //! segment, in a mapping of its own, does both: the byte at a block's start is
-//! its mark while the program has the block, and 0 everywhere else. The map of
-//! a slice is one page, which comes and goes with the slice's own pages.
+//! its mark while the program has the block, and 0 everywhere else. The mark of a
+//! pooled block is its class, which is never 0: those are blocks of 8 bytes. The
+//! map of a slice is one page, which comes and goes with the slice's own pages.
 //!
 //! A segment gets its map when the C family's first block in it is marked, so
 //! programs that are Rust throughout have none.
@@ -15,7 +16,7 @@ use crate::size_class::{CLASSES, PAGE, SLICE};
 use core::hint;
 use core::ptr;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicUsize};
 
 /// Bytes for which there is one mark; every block of the C family is aligned so.
 pub(crate) const GRAIN: usize = 16;
@@ -30,9 +31,9 @@ struct Home {
     /// How many marks the map has; 0 until the rest is set.
     marks: AtomicUsize,
     map: AtomicPtr<AtomicU8>,
-    /// A byte for each slice, by its number from address 0 on: the class of a
-    /// block lately freed or measured there.
-    hints: AtomicPtr<AtomicU8>,
+    /// A word for each slice, by its number from address 0 on: the class of a
+    /// block lately freed or measured there, less 1, so that they start valid.
+    hints: AtomicPtr<AtomicU32>,
     /// Not 0 once a second thread may free blocks.
     shared: AtomicUsize,
 }
@@ -114,11 +115,11 @@ pub(crate) fn at_home(address: usize) -> Option<&'static AtomicU8> {
 #[inline(always)]
 pub(crate) fn guess_at_home(address: usize) -> Option<(&'static AtomicU8, usize)> {
     let index = index_at_home(address)?;
-    // SAFETY: as in `at_home`; there is a hint for each slice, 0 or from `note_class`.
+    // SAFETY: as in `at_home`; there is a hint for each slice, from `note_class` or 0.
     unsafe {
         let (map, hints) = (home().map.load(Relaxed), home().hints.load(Relaxed));
         hint::assert_unchecked(!map.is_null());
-        let class = (*hints.wrapping_add(address / SLICE)).load(Relaxed) as usize;
+        let class = (*hints.wrapping_add(address / SLICE)).load(Relaxed) as usize + 1;
         hint::assert_unchecked(class < CLASSES);
         Some((&*map.add(index), class))
     }
@@ -127,8 +128,7 @@ pub(crate) fn guess_at_home(address: usize) -> Option<(&'static AtomicU8, usize)
 /// Whether a block is a live one of that class.
 #[inline(always)]
 pub(crate) fn is(mark: &AtomicU8, class: usize) -> bool {
-    // A hint of 0, as they start, is the class of 8 bytes, which C has not.
-    mark.load(Relaxed) == class as u8 + 1
+    mark.load(Relaxed) == class as u8
 }
 
 /// Ends the life of a block if it is a live one of that class, for a thread
@@ -139,7 +139,7 @@ pub(crate) fn is(mark: &AtomicU8, class: usize) -> bool {
 #[inline(always)]
 pub(crate) fn end(mark: &AtomicU8, class: usize) -> bool {
     if home().shared.load(Relaxed) != 0 {
-        return mark.compare_exchange(class as u8 + 1, 0, Relaxed, Relaxed).is_ok();
+        return mark.compare_exchange(class as u8, 0, Relaxed, Relaxed).is_ok();
     }
     let live = is(mark, class);
     if live {
@@ -155,11 +155,11 @@ pub(crate) fn share() {
 
 /// The class of a block freed or measured in its slice, for [`guess_at_home`].
 pub(crate) fn note_class(address: usize, class: usize) {
-    debug_assert!(class < CLASSES);
+    debug_assert!((1..CLASSES).contains(&class));
     if index_at_home(address).is_some() {
         // SAFETY: as in `guess_at_home`.
         let hint = unsafe { &*home().hints.load(Relaxed).wrapping_add(address / SLICE) };
-        hint.store(class as u8, Relaxed);
+        hint.store(class as u32 - 1, Relaxed);
     }
 }
 
@@ -184,7 +184,7 @@ pub(crate) fn find_or_cover(block: usize) -> Option<&'static AtomicU8> {
 #[cold]
 fn cover(segment: &'static Segment) -> Option<()> {
     let marks = segment.slices * SLICE / GRAIN;
-    let map = os::Reservation::new(marks + segment.slices, PAGE)?;
+    let map = os::Reservation::new(marks + segment.slices * size_of::<AtomicU32>(), PAGE)?;
     let fresh = map.start.as_ptr().cast::<AtomicU8>();
     // Of two threads that are here, one's map stays; the other's is unmapped.
     // Release: zeros are all there is to see, and they are the kernel's.
@@ -194,7 +194,8 @@ fn cover(segment: &'static Segment) -> Option<()> {
     map.keep();
     if home().map.compare_exchange(ptr::null_mut(), fresh, AcqRel, Relaxed).is_ok() {
         home().base.store(segment.base, Relaxed);
-        home().hints.store(fresh.wrapping_add(marks).wrapping_sub(segment.base / SLICE), Relaxed);
+        let hints = fresh.wrapping_add(marks).cast::<AtomicU32>();
+        home().hints.store(hints.wrapping_sub(segment.base / SLICE), Relaxed);
         home().marks.store(marks, Release);
     }
     Some(())

@@ -17,23 +17,18 @@ pub(super) const ALIGN: usize = live::GRAIN;
 const SMALL_MAX: usize = 1024;
 
 /// The class of a size, by sixteenths.
-static SMALL: [u8; SMALL_MAX / ALIGN + 1] = {
+static SMALL: [u32; SMALL_MAX / ALIGN + 1] = {
     let mut table = [0; SMALL_MAX / ALIGN + 1];
     let mut index = 0;
     while index < table.len() {
-        table[index] = class_of(padded(index * ALIGN, ALIGN)) as u8;
+        table[index] = class_of(padded(index * ALIGN, ALIGN)) as u32;
         index += 1;
     }
     table
 };
 
-/// The mark of a pooled block of this class.
-const fn mark_of(class: usize) -> u8 {
-    class as u8 + 1
-}
-
-/// The mark of a run too large to be pooled.
-const LARGE: u8 = CLASSES as u8 + 1;
+/// The mark of a run too large to be pooled; that of a pooled block is its class.
+const LARGE: u8 = CLASSES as u8;
 
 /// What a block in the program's hands is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -132,6 +127,7 @@ pub(super) fn aligned(heap: &'static Neap, size: usize, align: usize) -> *mut c_
 ///
 /// In what `malloc` and `free` fall back to the heap comes last, so that their
 /// arguments stay in the registers they are in.
+#[cold]
 #[inline(never)]
 fn middling(size: usize, heap: &'static Neap) -> *mut c_void {
     if size > POOLED_MAX {
@@ -144,10 +140,9 @@ fn middling(size: usize, heap: &'static Neap) -> *mut c_void {
 fn pooled(heap: &'static Neap, class: usize) -> *mut c_void {
     // SAFETY: a class; a miss goes to the slow path.
     let (block, slot) = unsafe { pop_slot(class) };
-    if !block.is_null()
-        && let Some(mark) = live::at_home(block as usize)
-    {
-        mark.store(mark_of(class), Relaxed);
+    // Null is no address of the map either.
+    if let Some(mark) = live::at_home(block as usize) {
+        mark.store(class as u8, Relaxed);
         // The block that is next will be written when it is, and its line may be
         // far away; a null below the lowest does no harm.
         // SAFETY: the slot was not the lowest fence, so there is one below it.
@@ -169,7 +164,7 @@ fn missed(block: usize, class: usize, heap: &'static Neap) -> *mut c_void {
         return exhausted();
     }
     match live::find_or_cover(block) {
-        Some(mark) => mark.store(mark_of(class), Relaxed),
+        Some(mark) => mark.store(class as u8, Relaxed),
         None => {
             slow_path::spill(&heap.settings, class, block);
             return exhausted();
@@ -263,7 +258,7 @@ pub(super) fn look(block: usize, by: Use) -> Live {
 fn marked(block: usize, mark: Option<u8>, by: Use) -> Live {
     match mark {
         Some(LARGE) => Live::Run,
-        Some(mark) if mark != 0 => Live::Pooled(mark as usize - 1),
+        Some(mark) if mark != 0 => Live::Pooled(mark as usize),
         // Mappings lie apart from the segments and have a table of their own.
         None if Segment::of(block).is_none() && huge::size(block).is_some() => Live::Huge,
         _ => refuse(block, by),
