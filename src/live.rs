@@ -32,7 +32,8 @@ struct Home {
     marks: AtomicUsize,
     map: AtomicPtr<AtomicU8>,
     /// A word for each slice, by its number from address 0 on: the class of a
-    /// block lately freed or measured there, less 1, so that they start valid.
+    /// block lately freed or measured there, less 1. So zeroed words are of a
+    /// class, and none is of class 0, whose number is the mark of a free block.
     hints: AtomicPtr<AtomicU32>,
     /// Not 0 once a second thread may free blocks.
     shared: AtomicUsize,
@@ -115,7 +116,8 @@ pub(crate) fn at_home(address: usize) -> Option<&'static AtomicU8> {
 #[inline(always)]
 pub(crate) fn guess_at_home(address: usize) -> Option<(&'static AtomicU8, usize)> {
     let index = index_at_home(address)?;
-    // SAFETY: as in `at_home`; there is a hint for each slice, from `note_class` or 0.
+    // SAFETY: as in `at_home`; there is a hint for each slice, below `CLASSES - 1`: it
+    // is 0, or from `note_class`.
     unsafe {
         let (map, hints) = (home().map.load(Relaxed), home().hints.load(Relaxed));
         hint::assert_unchecked(!map.is_null());
@@ -125,7 +127,7 @@ pub(crate) fn guess_at_home(address: usize) -> Option<(&'static AtomicU8, usize)
     }
 }
 
-/// Whether a block is a live one of that class.
+/// Whether a block is a live one of that class, which is not 0.
 #[inline(always)]
 pub(crate) fn is(mark: &AtomicU8, class: usize) -> bool {
     mark.load(Relaxed) == class as u8
@@ -155,8 +157,8 @@ pub(crate) fn share() {
 
 /// The class of a block freed or measured in its slice, for [`guess_at_home`].
 pub(crate) fn note_class(address: usize, class: usize) {
-    debug_assert!((1..CLASSES).contains(&class));
-    if index_at_home(address).is_some() {
+    // What is noted is believed, so this is not left to the callers.
+    if (1..CLASSES).contains(&class) && index_at_home(address).is_some() {
         // SAFETY: as in `guess_at_home`.
         let hint = unsafe { &*home().hints.load(Relaxed).wrapping_add(address / SLICE) };
         hint.store(class as u32 - 1, Relaxed);

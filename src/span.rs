@@ -271,10 +271,12 @@ impl Span {
         die("double free", self.base() + block * geometry.size as usize);
     }
 
-    /// Lets go of a span, attached or out of reach by its state, without listing it: the next
-    /// block given back does that. False if one came meanwhile, whose giver may not have seen that: then the caller lists
-    /// the span, as if it had given the block. The span is no longer the caller's: others may
+    /// Lets go of a span, attached or out of reach by its state, without listing it: the
+    /// next block given back does that. The span is no longer the caller's: others may
     /// have listed, taken and freed it by then, and used it anew.
+    ///
+    /// False if a block came meanwhile whose giver may not have seen that: then the
+    /// caller lists the span, as if it had given the block.
     pub(crate) fn set_full(&self, geometry: &Geometry) -> bool {
         self.state.swap(state::FULL, AcqRel);
         // A read-modify-write of each word: either it sees the bit of whoever

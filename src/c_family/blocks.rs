@@ -26,6 +26,8 @@ static SMALL: [u32; SMALL_MAX / ALIGN + 1] = {
     }
     table
 };
+// Else a live block would be marked as a free one.
+const _: () = assert!(class_of(padded(0, ALIGN)) > 0 && CLASSES <= u8::MAX as usize);
 
 /// The mark of a run too large to be pooled; that of a pooled block is its class.
 const LARGE: u8 = CLASSES as u8;
@@ -126,7 +128,8 @@ pub(super) fn aligned(heap: &'static Neap, size: usize, align: usize) -> *mut c_
 /// A block above the sizes of the table.
 ///
 /// In what `malloc` and `free` fall back to the heap comes last, so that their
-/// arguments stay in the registers they are in.
+/// arguments stay in the registers they are in. Such sizes are not rare; `cold`
+/// has `malloc` go straight on with smaller ones.
 #[cold]
 #[inline(never)]
 fn middling(size: usize, heap: &'static Neap) -> *mut c_void {
@@ -140,12 +143,12 @@ fn middling(size: usize, heap: &'static Neap) -> *mut c_void {
 fn pooled(heap: &'static Neap, class: usize) -> *mut c_void {
     // SAFETY: a class; a miss goes to the slow path.
     let (block, slot) = unsafe { pop_slot(class) };
-    // Null is no address of the map either.
+    // This also refuses null, at whose slot there may be no other below.
     if let Some(mark) = live::at_home(block as usize) {
         mark.store(class as u8, Relaxed);
         // The block that is next will be written when it is, and its line may be
         // far away; a null below the lowest does no harm.
-        // SAFETY: the slot was not the lowest fence, so there is one below it.
+        // SAFETY: the slot held a block, so it was not the lowest, a fence.
         prefetch(unsafe { slot.sub(1).read_volatile() } as *const u8);
         return block.cast();
     }
@@ -219,8 +222,9 @@ fn spilled(block: usize, class: usize, heap: &'static Neap) {
     keeping_errno(|| slow_path::spill_without_joining(&heap.settings, class, block));
 }
 
-/// A block above the pooled sizes, one beyond the first segment, one that the
-/// magazine has no room for, or none.
+/// A block of another class than the last one freed in its slice, one above the
+/// pooled sizes, one beyond the first segment, one that the magazine has no room
+/// for; or null, or what is no live block.
 #[inline(never)]
 fn free_elsewhere(block: usize, heap: &'static Neap) {
     if block == 0 {

@@ -49,9 +49,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}")?);
     // Times by workload and library.
     let mut times = vec![vec![Vec::new(); libraries.len()]; names.len()];
-    for _ in 0..options.rounds {
+    for round in 0..options.rounds {
         for (name, times) in names.iter().zip(&mut times) {
-            for (library, times) in libraries.iter().zip(times) {
+            let mut turn: Vec<_> = libraries.iter().zip(times).collect();
+            // Whoever runs after another finds the machine as that one left it.
+            if round % 2 == 1 {
+                turn.reverse();
+            }
+            for (library, times) in turn {
                 bar.set_message(format!("{name}, {}", library.name));
                 times.push(time(name, library, options.scale)?);
                 bar.inc(1);

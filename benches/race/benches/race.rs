@@ -3,7 +3,7 @@
 //! `cargo bench -p race -- --help`
 
 use clap::{Parser, ValueEnum};
-use race::driver::{Contestant, NEAP, contestant, markdown, progress};
+use race::driver::{Contestant, NEAP, contestant, copies, markdown, progress};
 use race::statistics::{bounds_of_median, geometric_mean};
 use race::{Report, statistics, workloads};
 use std::collections::BTreeMap;
@@ -67,7 +67,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         .collect();
     let bar = progress(chosen.len() * options.allocators.len() * options.rounds)?;
     let mut reports = Reports::new();
+    let mut fresh = copies(&binaries, &options.allocators, &options.out)?;
     for round in 0..options.rounds {
+        if round > 0 {
+            fresh = copies(&binaries, &options.allocators, &options.out)?;
+        }
         let settle = (round == 0).then(|| options.settle.to_string());
         for &workload in &chosen {
             let mut turn: Vec<_> = options.allocators.iter().enumerate().collect();
@@ -84,7 +88,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 bar.set_message(format!("{title} on {}", contestant.name));
                 let scale = options.scale.to_string();
                 let arguments: Vec<&str> = [title, &scale].into_iter().chain(settle.as_deref()).collect();
-                let (report, _) = contestant.run(&binaries, &[], &arguments)?;
+                let (report, _) = contestant.run(fresh.path(), &[], &arguments)?;
                 reports.entry((workload, allocator)).or_default().push(report);
                 bar.inc(1);
             }

@@ -4,10 +4,13 @@
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::de::DeserializeOwned;
 use std::error::Error;
+use std::fs;
+use std::io;
 use std::path::Path;
 use std::process::Command;
 use tabled::builder::Builder;
 use tabled::settings::Style;
+use tempfile::TempDir;
 
 /// Who the others are compared with.
 pub const NEAP: &str = "neap";
@@ -77,6 +80,22 @@ impl Contestant {
         }
         Ok((serde_json::from_slice(&output.stdout)?, said))
     }
+}
+
+/// The contestants' binaries, copied to files that are new in memory, too; they go with
+/// what is returned.
+///
+/// In which physical pages the kernel keeps a file can decide a third of a workload's time,
+/// the same in each run until the file leaves memory. Where every round has copies of its
+/// own, that luck is spread over the rounds and seen in their bounds. Let a round's copies go
+/// only when the next ones are made, or these get the same pages.
+pub fn copies(binaries: &Path, contestants: &[&Contestant], within: &Path) -> io::Result<TempDir> {
+    fs::create_dir_all(within)?;
+    let copies = tempfile::tempdir_in(within)?;
+    for contestant in contestants {
+        fs::copy(binaries.join(contestant.binary), copies.path().join(contestant.binary))?;
+    }
+    Ok(copies)
 }
 
 /// A bar for so many runs.

@@ -14,6 +14,7 @@ const fn dies(name: &'static str, what: &'static str, run: fn()) -> Case {
 
 /// All of them, in the order of the table.
 pub const ALL: &[Case] = &[
+    dies("double free at once, 16 bytes", "double free", || at_once(16)),
     dies("double free at once, 24 bytes", "double free", || at_once(24)),
     dies("double free at once, 1,000 bytes", "double free", || at_once(1000)),
     dies("double free at once, 20,000 bytes", "double free", || at_once(20_000)),
@@ -25,6 +26,7 @@ pub const ALL: &[Case] = &[
     dies("double free, others freed in between, 100,000 bytes", "double free", || in_between(100_000)),
     dies("double free after 1.2 s, 24 bytes", "double free", || later(24)),
     dies("double free after 1.2 s, 20,000 bytes", "double free", || later(20_000)),
+    dies("double free from another thread, 16 bytes", "double free", || elsewhere(16)),
     dies("double free from another thread, 24 bytes", "double free", || elsewhere(24)),
     dies("double free from another thread, 1 MiB", "double free", || elsewhere(1 << 20)),
     dies("operator delete of a freed block", "double free", deleted),
