@@ -32,8 +32,8 @@ struct Home {
     marks: AtomicUsize,
     map: AtomicPtr<AtomicU8>,
     /// A word for each slice, by its number from address 0 on: the class of a
-    /// block lately freed or measured there, less 1. So zeroed words are of a
-    /// class, and none is of class 0, whose number is the mark of a free block.
+    /// block lately freed or measured there, less 1. So a zeroed word means class 1,
+    /// and none can mean class 0, whose number marks a free block.
     hints: AtomicPtr<AtomicU32>,
     /// Not 0 once a second thread may free blocks.
     shared: AtomicUsize,

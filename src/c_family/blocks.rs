@@ -143,12 +143,12 @@ fn middling(size: usize, heap: &'static Neap) -> *mut c_void {
 fn pooled(heap: &'static Neap, class: usize) -> *mut c_void {
     // SAFETY: a class; a miss goes to the slow path.
     let (block, slot) = unsafe { pop_slot(class) };
-    // This also refuses null, at whose slot there may be no other below.
+    // Also refuses null, whose slot may have none below.
     if let Some(mark) = live::at_home(block as usize) {
         mark.store(class as u8, Relaxed);
         // The block that is next will be written when it is, and its line may be
         // far away; a null below the lowest does no harm.
-        // SAFETY: the slot held a block, so it was not the lowest, a fence.
+        // SAFETY: the slot held a block, so it is not the lowest, a fence: there is one below.
         prefetch(unsafe { slot.sub(1).read_volatile() } as *const u8);
         return block.cast();
     }
@@ -222,8 +222,8 @@ fn spilled(block: usize, class: usize, heap: &'static Neap) {
     keeping_errno(|| slow_path::spill_without_joining(&heap.settings, class, block));
 }
 
-/// A block of another class than the last one freed in its slice, one above the
-/// pooled sizes, one beyond the first segment, one that the magazine has no room
+/// A block of another class than the one last freed or measured in its slice, one
+/// above the pooled sizes, one beyond the first segment, one that the magazine has no room
 /// for; or null, or what is no live block.
 #[inline(never)]
 fn free_elsewhere(block: usize, heap: &'static Neap) {

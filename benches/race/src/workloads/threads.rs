@@ -87,6 +87,7 @@ pub fn xmalloc(scale: f64) -> Work {
 /// nothing else: a store to the stack (as `black_box` makes) in each turn costs
 /// 4 or 5 cycles, as the stack happens to lie.
 fn write_often(object: Box<AtomicU64>, times: usize) -> Box<AtomicU64> {
+    // Hidden once, before the loop, so that the additions are not made one.
     let word = black_box(&*object);
     for _ in 0..times {
         word.fetch_add(1, Relaxed);
