@@ -16,7 +16,8 @@ pub(super) const ALIGN: usize = live::GRAIN;
 /// Sizes up to this find their class in a table.
 const SMALL_MAX: usize = 1024;
 
-/// The class of a size, by sixteenths.
+/// The class of a size, by sixteenths. In words, since a byte would be extended once
+/// more, apart for the mark.
 static SMALL: [u32; SMALL_MAX / ALIGN + 1] = {
     let mut table = [0; SMALL_MAX / ALIGN + 1];
     let mut index = 0;

@@ -67,11 +67,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         .collect();
     let bar = progress(chosen.len() * options.allocators.len() * options.rounds)?;
     let mut reports = Reports::new();
-    let mut fresh = copies(&binaries, &options.allocators, &options.out)?;
+    std::fs::create_dir_all(&options.out)?;
+    let mut last = None;
     for round in 0..options.rounds {
-        if round > 0 {
-            fresh = copies(&binaries, &options.allocators, &options.out)?;
-        }
+        // The last round's go once these are made.
+        let fresh = last.insert(copies(&binaries, &options.allocators, &options.out)?).path();
         let settle = (round == 0).then(|| options.settle.to_string());
         for &workload in &chosen {
             let mut turn: Vec<_> = options.allocators.iter().enumerate().collect();
@@ -88,7 +88,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 bar.set_message(format!("{title} on {}", contestant.name));
                 let scale = options.scale.to_string();
                 let arguments: Vec<&str> = [title, &scale].into_iter().chain(settle.as_deref()).collect();
-                let (report, _) = contestant.run(fresh.path(), &[], &arguments)?;
+                let (report, _) = contestant.run(fresh, &[], &arguments)?;
                 reports.entry((workload, allocator)).or_default().push(report);
                 bar.inc(1);
             }
@@ -98,7 +98,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let names: Vec<&str> = options.allocators.iter().map(|contestant| contestant.name).collect();
     let text = tables(&reports, &chosen, &names);
     println!("{text}");
-    std::fs::create_dir_all(&options.out)?;
     std::fs::write(options.out.join("race.md"), &text)?;
     std::fs::write(options.out.join("race.json"), serde_json::to_vec_pretty(&named(&reports, &names))?)?;
     println!("table: {}", options.out.join("race.md").display());

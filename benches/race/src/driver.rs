@@ -82,15 +82,14 @@ impl Contestant {
     }
 }
 
-/// The contestants' binaries, copied to files that are new in memory, too; they go with
-/// what is returned.
+/// The contestants' binaries, copied to files that are new in memory, too, in a folder of
+/// their own within another; they go with what is returned.
 ///
 /// How the kernel holds a file in memory (in which pages, for one) can decide a third of a
 /// workload's time, the same in each run until the file leaves memory. Where every round has
 /// copies of its own, that luck is spread over the rounds and seen in their bounds. Let a
 /// round's copies go only when the next ones are made, or these get the same pages.
 pub fn copies(binaries: &Path, contestants: &[&Contestant], within: &Path) -> io::Result<TempDir> {
-    fs::create_dir_all(within)?;
     let copies = tempfile::tempdir_in(within)?;
     for contestant in contestants {
         let copy = copies.path().join(contestant.binary);
