@@ -7,8 +7,10 @@
 //! pooled block is its class, which is never 0: those are blocks of 8 bytes. The
 //! map of a slice is one page, which comes and goes with the slice's own pages.
 //!
-//! A segment gets its map when the C family's first block in it is marked, so
-//! programs that are Rust throughout have none.
+//! The first map is made when the C family's first block is marked, so programs
+//! that are Rust throughout have none. From then on a segment is made with its
+//! map or not at all: else, where address space is short, there would be memory
+//! that Rust can have and C cannot.
 
 use crate::os;
 use crate::segment::Segment;
@@ -183,6 +185,12 @@ pub(crate) fn find_or_cover(block: usize) -> Option<&'static AtomicU8> {
     })
 }
 
+/// Bytes of the map for a slice of a new segment; 0 while the C family has no blocks.
+pub(crate) fn bytes_of_slice() -> usize {
+    if home().marks.load(Relaxed) == 0 { 0 } else { MARKS_OF_SLICE }
+}
+
+/// Makes the map of a segment that was there before the C family's first block.
 #[cold]
 fn cover(segment: &'static Segment) -> Option<()> {
     let marks = segment.slices * SLICE / GRAIN;

@@ -64,10 +64,18 @@ pub(crate) fn take(slices: usize, align: usize, for_span: bool) -> Option<(Run, 
     if let Some(run) = find(slices, align, any) {
         return Some((run, heap.claim(run)));
     }
-    let segment = Segment::create()?;
+    let segment = Segment::create(live_bytes())?;
     segment.bits(FRESH).iter().for_each(|word| word.store(u64::MAX, Relaxed));
     let run = find_in(segment, slices, align, |word| any(segment, word))?;
     Some((run, heap.claim(run)))
+}
+
+/// Bytes of the live map that a slice of a new segment needs.
+fn live_bytes() -> usize {
+    #[cfg(target_os = "linux")]
+    return live::bytes_of_slice();
+    #[cfg(not(target_os = "linux"))]
+    return 0;
 }
 
 /// Makes a huge page of fresh slices, which are free and resident then; without the lock
@@ -336,7 +344,7 @@ mod tests {
     #[test]
     fn bits_of_a_run_across_words() {
         // A segment that nobody takes from, and a bitmap of it that nobody reads.
-        let segment = Segment::create().unwrap();
+        let segment = Segment::create(0).unwrap();
         for first in 0..128 {
             for slices in 1..=64 {
                 let bits = mask(slices) & 0xd000_0000_f0f0_0a0b;

@@ -43,7 +43,7 @@ pub(crate) struct Segment {
     /// Which slices are free and how they are backed: [`BITMAPS`] arrays of
     /// [`Segment::words`] words each. But for [`HUGE`] the page heap's lock guards them.
     bits: NonNull<AtomicU64>,
-    /// The live map of the C family, once it has blocks here (see `live.rs`).
+    /// The live map of the C family, if it has one yet (see `live.rs`).
     pub(crate) live: AtomicPtr<AtomicU8>,
 }
 
@@ -149,9 +149,10 @@ impl Segment {
         unsafe { FIRST.load(Acquire).as_ref() }
     }
 
-    /// Reserves a new segment and publishes it. Under the page heap's lock,
-    /// since two at once would be twice what is needed.
-    pub(crate) fn create() -> Option<&'static Segment> {
+    /// Reserves a new segment and publishes it; with a live map, if that has any
+    /// bytes for a slice. Under the page heap's lock, since two at once would be
+    /// twice what is needed.
+    pub(crate) fn create(live_bytes: usize) -> Option<&'static Segment> {
         let mut bytes = match os::address_space_limit() {
             // Leave most of a limited address space to stacks and others.
             Some(limit) => (limit / 16).next_power_of_two().clamp(GRANULE, LARGEST),
@@ -169,13 +170,14 @@ impl Segment {
         // What fails in here leaves nothing behind, since it may be tried often.
         let spans = Reservation::new(slices * size_of::<Span>(), PAGE)?;
         let bits = Reservation::new(BITMAPS * slices.div_ceil(64) * 8, 8)?;
+        let live = if live_bytes == 0 { None } else { Some(Reservation::new(slices * live_bytes, PAGE)?) };
         let base = space.start.as_ptr() as usize;
         map::prepare(base, bytes)?;
         let segment = metadata::take(size_of::<Segment>())?.cast::<Segment>();
         space.keep();
         let (spans, bits) = (spans.keep().cast(), bits.keep().cast());
         let next = AtomicPtr::new(FIRST.load(Relaxed));
-        let live = AtomicPtr::new(ptr::null_mut());
+        let live = AtomicPtr::new(live.map_or(ptr::null_mut(), |map| map.keep().as_ptr().cast()));
         // SAFETY: the piece is ours and large enough.
         unsafe { segment.write(Segment { base, slices, spans, next, bits, live }) };
         // SAFETY: just written, never given back.

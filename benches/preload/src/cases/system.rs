@@ -399,25 +399,57 @@ fn limited() {
         return;
     }
     // Address space that small blocks have had is kept for them.
-    for size in [10usize << 20, 100_000, 5000] {
-        let mut blocks = Vec::with_capacity(200_000);
-        // SAFETY: each block is freed once.
-        unsafe {
-            loop {
-                let block = malloc(size);
-                if block.is_null() {
-                    break;
-                }
-                blocks.push(block);
-            }
-            // Judged when there is memory again for what a panic says.
-            let (reason, count) = (super::errno(), blocks.len());
-            blocks.drain(..).for_each(|block| free(block));
-            assert_eq!(reason, libc::ENOMEM);
-            assert!(count * size > 200 << 20, "{count} of {size}");
-        }
+    for size in [10 << 20, 100_000, 5000] {
+        exhaust(size);
         work(10_000, size);
     }
+    // All of it serves, also when there is no page more for anything.
+    let taken = take_address_space();
+    for size in [5000, 2000, 100_000] {
+        exhaust(size);
+    }
+    // SAFETY: mappings of our own.
+    taken.iter().for_each(|&(start, bytes)| unsafe {
+        libc::munmap(start, bytes);
+    });
+    work(10_000, 12);
+}
+
+/// Takes blocks until there are none, which must be after more than 200 MiB, and frees them.
+fn exhaust(size: usize) {
+    let mut blocks = Vec::with_capacity(400_000);
+    // SAFETY: each block is freed once.
+    unsafe {
+        loop {
+            let block = malloc(size);
+            if block.is_null() {
+                break;
+            }
+            blocks.push(block);
+        }
+        // Judged when there is memory again for what a panic says.
+        let (reason, count) = (super::errno(), blocks.len());
+        blocks.drain(..).for_each(|block| free(block));
+        assert_eq!(reason, libc::ENOMEM);
+        assert!(count * size > 200 << 20, "{count} of {size}");
+    }
+}
+
+/// Maps what is left of the limited address space, to the last page.
+fn take_address_space() -> Vec<(*mut libc::c_void, usize)> {
+    let mut taken = Vec::with_capacity(1000);
+    let mut bytes = 1usize << 30;
+    while bytes >= 4096 && taken.len() < taken.capacity() {
+        let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: a new mapping.
+        let start = unsafe { libc::mmap(ptr::null_mut(), bytes, libc::PROT_NONE, kind, -1, 0) };
+        if start == libc::MAP_FAILED {
+            bytes /= 2;
+        } else {
+            taken.push((start, bytes));
+        }
+    }
+    taken
 }
 
 fn many_threads() {
