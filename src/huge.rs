@@ -1,7 +1,9 @@
 //! Blocks above 4 MiB: each a mapping of its own, which grows by `mremap`.
 //!
 //! A freed mapping is kept for a while, so that buffers in turn cost no system
-//! call and no fault; a tick unmaps those that stayed free for an epoch. A kept
+//! call and no fault; a tick unmaps those that stayed free for an epoch. What is
+//! kept only fills up what was in use at once in this epoch or the last: mappings
+//! that do not serve what comes next make way for it. A kept
 //! one may serve a smaller block, which can then grow in place; a tick cuts off
 //! what such a block has not grown into for an epoch.
 
@@ -37,15 +39,30 @@ struct Huge {
 
 struct Table {
     in_use: [*mut Huge; BUCKETS],
+    /// Bytes mapped for blocks in use.
+    in_use_bytes: usize,
+    /// The most of them at once, in this epoch and in the last.
+    most: Most,
     kept: *mut Huge,
     kept_bytes: usize,
+}
+
+struct Most {
+    epoch: u64,
+    now: usize,
+    before: usize,
 }
 
 // SAFETY: the nodes are reached under the lock only.
 unsafe impl Send for Table {}
 
-static TABLE: Lock<Table> =
-    Lock::new(Table { in_use: [ptr::null_mut(); BUCKETS], kept: ptr::null_mut(), kept_bytes: 0 });
+static TABLE: Lock<Table> = Lock::new(Table {
+    in_use: [ptr::null_mut(); BUCKETS],
+    in_use_bytes: 0,
+    most: Most { epoch: 0, now: 0, before: 0 },
+    kept: ptr::null_mut(),
+    kept_bytes: 0,
+});
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
 
 /// Takes a block of `size` bytes; null without memory.
@@ -72,8 +89,21 @@ fn try_alloc(size: usize, align: usize, zeroed: bool) -> Option<usize> {
     (huge.used, huge.align, huge.epoch) = (bytes, align, epoch::current());
     let start = huge.start;
     IN_USE.fetch_add(bytes, Relaxed);
-    TABLE.lock().insert(node);
+    put_in_use(node);
     Some(start)
+}
+
+/// Enters a block, and unmaps what is kept beyond what was in use at once. The block's
+/// new pages are touched later, so they never are resident beside those.
+fn put_in_use(node: NonNull<Huge>) {
+    let mut table = TABLE.lock();
+    table.insert(node);
+    while let Some(surplus) = table.take_surplus() {
+        drop(table);
+        // SAFETY: off the list, so ours alone.
+        unsafe { destroy(surplus) };
+        table = TABLE.lock();
+    }
 }
 
 fn create(total: usize, align: usize) -> Option<NonNull<Huge>> {
@@ -140,7 +170,7 @@ pub(crate) fn resize(block: usize, size: usize) -> Option<*mut u8> {
         (huge.used, huge.epoch) = (bytes, epoch::current());
     }
     let start = huge.start;
-    TABLE.lock().insert(node);
+    put_in_use(node);
     fits.then_some(start as *mut u8)
 }
 
@@ -232,6 +262,8 @@ impl Table {
     fn insert(&mut self, mut node: NonNull<Huge>) {
         // SAFETY: the node is the caller's alone until it is linked here.
         let huge = unsafe { node.as_mut() };
+        self.in_use_bytes += huge.mapping.len();
+        self.most.note(self.in_use_bytes);
         let bucket = self.bucket(huge.start);
         huge.next = *bucket;
         *bucket = node.as_ptr();
@@ -239,7 +271,17 @@ impl Table {
 
     fn remove(&mut self, block: usize) -> Option<NonNull<Huge>> {
         // SAFETY: nodes on a list are alive, and reached under the lock only.
-        unsafe { unlink(self.bucket(block), |huge| huge.start == block) }
+        let node = unsafe { unlink(self.bucket(block), |huge| huge.start == block) }?;
+        self.most.note(self.in_use_bytes);
+        // SAFETY: off the list, so ours alone.
+        self.in_use_bytes -= unsafe { node.as_ref().mapping.len() };
+        Some(node)
+    }
+
+    /// The mapping that has been free the longest, if more are kept than were in use.
+    fn take_surplus(&mut self) -> Option<NonNull<Huge>> {
+        let room = self.most.now.max(self.most.before).saturating_sub(self.in_use_bytes);
+        if self.kept_bytes > room { self.take_kept_if(|huge| huge.next.is_null()) } else { None }
     }
 
     /// Unmaps the tails that blocks do not use; gives the bytes. Under the
@@ -258,6 +300,7 @@ impl Table {
                 at = huge.next;
             }
         }
+        self.in_use_bytes -= bytes;
         bytes
     }
 
@@ -296,6 +339,19 @@ impl Table {
         // SAFETY: off the list, so ours alone.
         self.kept_bytes -= unsafe { node.as_ref().mapping.len() };
         Some(node)
+    }
+}
+
+impl Most {
+    /// So much is in use, at the end of a change or before one.
+    fn note(&mut self, bytes: usize) {
+        let epoch = epoch::current();
+        if epoch != self.epoch {
+            // Nothing changed in the epochs between.
+            self.before = if epoch == self.epoch + 1 { self.now } else { bytes };
+            (self.epoch, self.now) = (epoch, bytes);
+        }
+        self.now = self.now.max(bytes);
     }
 }
 

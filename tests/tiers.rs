@@ -315,6 +315,29 @@ fn a_mapping_larger_than_its_block_is_cut_after_an_epoch() {
     });
 }
 
+/// Kept mappings fill up what was in use at once, so they never add to a peak.
+#[test]
+fn kept_mappings_make_way_for_what_they_do_not_serve() {
+    child_succeeds("kept_mappings_make_way_for_what_they_do_not_serve", &[], || {
+        let start = neap::stats().mapped;
+        let mapped = || (neap::stats().mapped - start) >> 20;
+        let buffer = |mib: usize| Vec::<u8>::with_capacity(mib << 20);
+        drop((buffer(17), buffer(7), buffer(6)));
+        assert_eq!(mapped(), 30, "all are kept, as many as were in use at once");
+        neap::tick();
+        let twenty = buffer(20);
+        assert_eq!(mapped(), 20 + 6, "those that were free the longest made way");
+        let six = buffer(6);
+        assert_eq!(mapped(), 20 + 6, "the last one serves");
+        drop((twenty, six));
+        neap::tick();
+        drop(buffer(21));
+        assert_eq!(mapped(), 21, "what was in use at once two epochs ago counts no more");
+        neap::purge();
+        assert_eq!(mapped(), 0);
+    });
+}
+
 #[test]
 fn a_full_spans_epoch_ends_too() {
     child_succeeds("a_full_spans_epoch_ends_too", &[], || {
