@@ -1,11 +1,12 @@
 //! Blocks above 4 MiB: each a mapping of its own, which grows by `mremap`.
 //!
 //! A freed mapping is kept for a while, so that buffers in turn cost no system
-//! call and no fault; a tick unmaps those that stayed free for an epoch. What is
-//! kept only fills up what was in use at once in this epoch or the last: mappings
-//! that do not serve what comes next make way for it. A kept
+//! call and no fault; a tick unmaps those that stayed free for an epoch. A kept
 //! one may serve a smaller block, which can then grow in place; a tick cuts off
-//! what such a block has not grown into for an epoch.
+//! the tail that such a block has not grown into for an epoch.
+//!
+//! What is kept, and tails, only fill up what was in use at once in this epoch or
+//! the last. What comes next and is not served by them has them make way.
 
 use crate::epoch;
 use crate::limit::HUGE as MAPPED;
@@ -39,14 +40,16 @@ struct Huge {
 
 struct Table {
     in_use: [*mut Huge; BUCKETS],
-    /// Bytes mapped for blocks in use.
+    /// Bytes of the mappings on `in_use`, but for tails.
     in_use_bytes: usize,
-    /// The most of them at once, in this epoch and in the last.
+    /// Bytes that could be cut off them.
+    tail_bytes: usize,
     most: Most,
     kept: *mut Huge,
     kept_bytes: usize,
 }
 
+/// The most bytes that were in use at once, in this epoch and in the last.
 struct Most {
     epoch: u64,
     now: usize,
@@ -59,6 +62,7 @@ unsafe impl Send for Table {}
 static TABLE: Lock<Table> = Lock::new(Table {
     in_use: [ptr::null_mut(); BUCKETS],
     in_use_bytes: 0,
+    tail_bytes: 0,
     most: Most { epoch: 0, now: 0, before: 0 },
     kept: ptr::null_mut(),
     kept_bytes: 0,
@@ -93,12 +97,17 @@ fn try_alloc(size: usize, align: usize, zeroed: bool) -> Option<usize> {
     Some(start)
 }
 
-/// Enters a block, and unmaps what is kept beyond what was in use at once. The block's
-/// new pages are touched later, so they never are resident beside those.
+/// Enters a block, and has what is kept and tails make way for it, before its own new
+/// pages are touched.
 fn put_in_use(node: NonNull<Huge>) {
     let mut table = TABLE.lock();
     table.insert(node);
-    while let Some(surplus) = table.take_surplus() {
+    while table.has_surplus() {
+        // What has been free the longest.
+        let Some(surplus) = table.take_kept_if(|huge| huge.next.is_null()) else {
+            table.cut_tails(true);
+            return;
+        };
         drop(table);
         // SAFETY: off the list, so ours alone.
         unsafe { destroy(surplus) };
@@ -204,7 +213,7 @@ pub(crate) fn bytes() -> (usize, usize, usize) {
 /// Nothing for a tick to unmap or cut off.
 pub(crate) fn nothing_kept() -> bool {
     let table = TABLE.lock();
-    table.kept.is_null() && !table.has_tail()
+    table.kept.is_null() && table.tail_bytes == 0
 }
 
 /// # Safety
@@ -236,6 +245,11 @@ impl Huge {
         self.start == self.mapping.as_ptr() as usize
     }
 
+    /// Bytes that the block does not use and that can be cut off.
+    fn tail(&self) -> usize {
+        if self.is_plain() { self.mapping.len() - self.used } else { 0 }
+    }
+
     /// Changes the mapping's size; it may move if it grows, unless that could
     /// cost the block its alignment: it may be aligned by chance.
     fn remap(&mut self, bytes: usize) -> bool {
@@ -262,7 +276,8 @@ impl Table {
     fn insert(&mut self, mut node: NonNull<Huge>) {
         // SAFETY: the node is the caller's alone until it is linked here.
         let huge = unsafe { node.as_mut() };
-        self.in_use_bytes += huge.mapping.len();
+        self.in_use_bytes += huge.mapping.len() - huge.tail();
+        self.tail_bytes += huge.tail();
         self.most.note(self.in_use_bytes);
         let bucket = self.bucket(huge.start);
         huge.next = *bucket;
@@ -272,16 +287,19 @@ impl Table {
     fn remove(&mut self, block: usize) -> Option<NonNull<Huge>> {
         // SAFETY: nodes on a list are alive, and reached under the lock only.
         let node = unsafe { unlink(self.bucket(block), |huge| huge.start == block) }?;
+        // What was in use until now was so in this epoch.
         self.most.note(self.in_use_bytes);
         // SAFETY: off the list, so ours alone.
-        self.in_use_bytes -= unsafe { node.as_ref().mapping.len() };
+        let huge = unsafe { node.as_ref() };
+        self.in_use_bytes -= huge.mapping.len() - huge.tail();
+        self.tail_bytes -= huge.tail();
         Some(node)
     }
 
-    /// The mapping that has been free the longest, if more are kept than were in use.
-    fn take_surplus(&mut self) -> Option<NonNull<Huge>> {
-        let room = self.most.now.max(self.most.before).saturating_sub(self.in_use_bytes);
-        if self.kept_bytes > room { self.take_kept_if(|huge| huge.next.is_null()) } else { None }
+    /// Kept mappings, tails and what is in use are more than was in use at once.
+    fn has_surplus(&self) -> bool {
+        let most = self.most.now.max(self.most.before);
+        self.in_use_bytes + self.tail_bytes + self.kept_bytes > most
     }
 
     /// Unmaps the tails that blocks do not use; gives the bytes. Under the
@@ -292,24 +310,15 @@ impl Table {
         for mut at in self.in_use {
             // SAFETY: as in `remove`.
             while let Some(huge) = unsafe { at.as_mut() } {
-                let length = huge.mapping.len();
-                let expired = all || huge.epoch + 1 < now;
-                if expired && huge.is_plain() && huge.used < length && huge.remap(huge.used) {
-                    bytes += length - huge.used;
+                let (tail, expired) = (huge.tail(), all || huge.epoch + 1 < now);
+                if expired && tail > 0 && huge.remap(huge.used) {
+                    bytes += tail;
                 }
                 at = huge.next;
             }
         }
-        self.in_use_bytes -= bytes;
+        self.tail_bytes -= bytes;
         bytes
-    }
-
-    /// A block has more of its mapping than it uses, and that can be cut off.
-    fn has_tail(&self) -> bool {
-        self.in_use.iter().any(|&first| {
-            // SAFETY: as in `remove`.
-            unsafe { nodes(first) }.any(|huge| huge.is_plain() && huge.used < huge.mapping.len())
-        })
     }
 
     /// The smallest kept mapping that holds `bytes`.

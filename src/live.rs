@@ -9,8 +9,8 @@
 //!
 //! The first map is made when the C family's first block is marked, so programs
 //! that are Rust throughout have none. From then on a segment is made with its
-//! map or not at all: else, where address space is short, there would be memory
-//! that Rust can have and C cannot.
+//! map or not at all (those that were there are covered when needed): else, where
+//! address space is short, there would be memory that Rust can have and C cannot.
 
 use crate::os;
 use crate::segment::Segment;
@@ -187,7 +187,7 @@ pub(crate) fn find_or_cover(block: usize) -> Option<&'static AtomicU8> {
 
 /// Bytes of the map for a slice of a new segment; 0 while the C family has no blocks.
 pub(crate) fn bytes_of_slice() -> usize {
-    if home().marks.load(Relaxed) == 0 { 0 } else { MARKS_OF_SLICE }
+    if home().map.load(Relaxed).is_null() { 0 } else { MARKS_OF_SLICE }
 }
 
 /// Makes the map of a segment that was there before the C family's first block.

@@ -158,14 +158,18 @@ impl Segment {
             Some(limit) => (limit / 16).next_power_of_two().clamp(GRANULE, LARGEST),
             None => LARGEST,
         };
-        let space = loop {
-            match Reservation::new(bytes, GRANULE) {
-                Some(space) => break space,
-                // Not below a granule: the map and the bitmaps know whole ones.
-                None if bytes > GRANULE => bytes = (bytes / 4).max(GRANULE),
-                None => return None,
+        loop {
+            let segment = Self::create_of(bytes, live_bytes);
+            // Not below a granule: the map and the bitmaps know whole ones.
+            if segment.is_some() || bytes == GRANULE {
+                return segment;
             }
-        };
+            bytes = (bytes / 4).max(GRANULE);
+        }
+    }
+
+    fn create_of(bytes: usize, live_bytes: usize) -> Option<&'static Segment> {
+        let space = Reservation::new(bytes, GRANULE)?;
         let slices = bytes / SLICE;
         // What fails in here leaves nothing behind, since it may be tried often.
         let spans = Reservation::new(slices * size_of::<Span>(), PAGE)?;

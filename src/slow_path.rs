@@ -190,19 +190,21 @@ fn apart(class: usize, zeroed: bool) -> *mut u8 {
 /// counts as exhausted.
 fn retry(size: usize, mut attempt: impl FnMut() -> *mut u8) -> *mut u8 {
     let block = attempt();
-    if block.is_null() && make_room(size) { attempt() } else { block }
+    if !block.is_null() {
+        return block;
+    }
+    make_room(size);
+    attempt()
 }
 
 /// Unmaps kept mappings; for a block of a segment also brings home what threads
-/// pool, and waits for what another's tick is just returning. True if a second
-/// try makes sense.
+/// pool, and waits for what another's tick is just returning.
 #[cold]
-fn make_room(size: usize) -> bool {
-    let unmapped = huge::release(true) > 0;
+fn make_room(size: usize) {
+    huge::release(true);
     if size <= RUN_MAX {
         tide::purge();
     }
-    unmapped || size <= RUN_MAX
 }
 
 /// At the first slow path of the process, and at the first with settings of

@@ -321,7 +321,6 @@ fn kept_mappings_make_way_for_what_they_do_not_serve() {
     child_succeeds("kept_mappings_make_way_for_what_they_do_not_serve", &[], || {
         let start = neap::stats().mapped;
         let mapped = || (neap::stats().mapped - start) >> 20;
-        let buffer = |mib: usize| Vec::<u8>::with_capacity(mib << 20);
         drop((buffer(17), buffer(7), buffer(6)));
         assert_eq!(mapped(), 30, "all are kept, as many as were in use at once");
         neap::tick();
@@ -335,7 +334,42 @@ fn kept_mappings_make_way_for_what_they_do_not_serve() {
         assert_eq!(mapped(), 21, "what was in use at once two epochs ago counts no more");
         neap::purge();
         assert_eq!(mapped(), 0);
+
+        let long = (buffer(20), buffer(10));
+        (0..3).for_each(|_| neap::tick());
+        drop(long);
+        let six = buffer(6);
+        assert_eq!(mapped(), 30, "what was in use all the time was so in this epoch");
+        drop(six);
+        neap::purge();
+        assert_eq!(mapped(), 0);
     });
+}
+
+/// So do the tails of mappings that are larger than their blocks.
+#[test]
+fn tails_of_mappings_make_way_too() {
+    child_succeeds("tails_of_mappings_make_way_too", &[], || {
+        let start = neap::stats().mapped;
+        let mapped = || (neap::stats().mapped - start) >> 20;
+        // Twice, so that what is counted of the first time is seen in the second.
+        for _ in 0..2 {
+            drop(buffer(30));
+            let five = buffer(5);
+            assert_eq!(mapped(), 30, "used again");
+            let twenty = buffer(20);
+            assert_eq!(mapped(), 25, "30 were in use at once, and the tail is 25");
+            drop((five, twenty));
+            assert_eq!(mapped(), 25, "both are kept");
+            neap::purge();
+            assert_eq!(mapped(), 0);
+        }
+    });
+}
+
+/// A block of a mapping of its own.
+fn buffer(mib: usize) -> Vec<u8> {
+    std::hint::black_box(Vec::with_capacity(mib << 20))
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::size_class::{CLASSES, PAGE, POOLED_MAX, RUN_MAX, block_size, class_of
 use crate::{huge, live, slow_path};
 use core::ffi::c_void;
 use core::ptr;
+use core::sync::atomic::AtomicU8;
 use core::sync::atomic::Ordering::Relaxed;
 
 /// Every block is aligned to this, also one of a single byte.
@@ -167,7 +168,7 @@ fn missed(block: usize, class: usize, heap: &'static Neap) -> *mut c_void {
     if block == 0 {
         return exhausted();
     }
-    match live::find_or_cover(block) {
+    match mark_of(block) {
         Some(mark) => mark.store(class as u8, Relaxed),
         None => {
             slow_path::spill(&heap.settings, class, block);
@@ -175,6 +176,14 @@ fn missed(block: usize, class: usize, heap: &'static Neap) -> *mut c_void {
         }
     }
     block as *mut c_void
+}
+
+/// The mark of a block, which may need memory for a live map.
+fn mark_of(block: usize) -> Option<&'static AtomicU8> {
+    live::find_or_cover(block).or_else(|| {
+        huge::release(true);
+        live::find_or_cover(block)
+    })
 }
 
 /// A block above the pooled sizes.
@@ -195,7 +204,7 @@ fn marked_large(block: *mut u8, size: usize, heap: &'static Neap) -> *mut c_void
         return exhausted();
     }
     if size <= RUN_MAX && Segment::of(block as usize).is_some() {
-        match live::find_or_cover(block as usize) {
+        match mark_of(block as usize) {
             Some(mark) => mark.store(LARGE, Relaxed),
             None => {
                 slow_path::free_large(&heap.settings, block as usize, size);

@@ -379,40 +379,53 @@ fn no_mappings() {
 }
 
 fn limited() {
-    const LIMIT: u64 = 700 << 20;
-    if std::env::var_os("CASE_LIMITED").is_none() {
-        // From the start of a process: the library's first mapping too.
-        let own = std::env::current_exe().expect("own path");
-        let mut command = std::process::Command::new(own);
-        command.arg("RLIMIT_AS").env("CASE_LIMITED", "1");
-        // SAFETY: only a system call between fork and exec.
-        unsafe {
-            std::os::unix::process::CommandExt::pre_exec(&mut command, || {
-                let limit = libc::rlimit { rlim_cur: LIMIT, rlim_max: LIMIT };
-                if libc::setrlimit(libc::RLIMIT_AS, &limit) == 0 {
-                    return Ok(());
-                }
-                Err(std::io::Error::last_os_error())
-            });
+    match std::env::var("CASE_LIMITED").as_deref() {
+        Err(_) => {
+            limit_child("throughout", 700);
+            // Wherever the limit falls between two segments.
+            (700..776).step_by(4).for_each(|mib| limit_child("once", mib));
         }
-        assert!(command.status().expect("a process").success());
-        return;
+        Ok("once") => {
+            exhaust(100_000);
+            let left: usize = take_address_space().iter().map(|&(_, bytes)| bytes).sum();
+            assert!(left < 16 << 20, "{left} bytes could have been used");
+        }
+        Ok(_) => {
+            // Address space that small blocks have had is kept for them.
+            for size in [10 << 20, 100_000, 5000] {
+                exhaust(size);
+                work(10_000, size);
+            }
+            // All of it serves, also when there is no page more for anything.
+            let taken = take_address_space();
+            for size in [5000, 2000, 100_000] {
+                exhaust(size);
+            }
+            // SAFETY: mappings of our own.
+            taken.iter().for_each(|&(start, bytes)| unsafe {
+                libc::munmap(start, bytes);
+            });
+            work(10_000, 12);
+        }
     }
-    // Address space that small blocks have had is kept for them.
-    for size in [10 << 20, 100_000, 5000] {
-        exhaust(size);
-        work(10_000, size);
+}
+
+/// A process limited from its start, so that the library's first mapping is, too.
+fn limit_child(what: &str, mib: u64) {
+    let own = std::env::current_exe().expect("own path");
+    let mut command = std::process::Command::new(own);
+    command.arg("RLIMIT_AS").env("CASE_LIMITED", what);
+    // SAFETY: only a system call between fork and exec.
+    unsafe {
+        std::os::unix::process::CommandExt::pre_exec(&mut command, move || {
+            let limit = libc::rlimit { rlim_cur: mib << 20, rlim_max: mib << 20 };
+            if libc::setrlimit(libc::RLIMIT_AS, &limit) == 0 {
+                return Ok(());
+            }
+            Err(std::io::Error::last_os_error())
+        });
     }
-    // All of it serves, also when there is no page more for anything.
-    let taken = take_address_space();
-    for size in [5000, 2000, 100_000] {
-        exhaust(size);
-    }
-    // SAFETY: mappings of our own.
-    taken.iter().for_each(|&(start, bytes)| unsafe {
-        libc::munmap(start, bytes);
-    });
-    work(10_000, 12);
+    assert!(command.status().expect("a process").success(), "{mib} MiB");
 }
 
 /// Takes blocks until there are none, which must be after more than 200 MiB, and frees them.
