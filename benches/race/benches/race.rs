@@ -2,14 +2,16 @@
 //!
 //! `cargo bench -p race -- --help`
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use race::driver::{Contestant, NEAP, contestant, copies, markdown, progress};
+use race::layouts::{Build, Layouts};
 use race::statistics::{bounds_of_median, geometric_mean};
 use race::{Report, statistics, workloads};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::Command;
+use tempfile::TempDir;
 
 const ALL: &[&str] = &[NEAP, "system", "mimalloc", "jemalloc", "snmalloc", "rpmalloc", "rusty_alloc"];
 
@@ -38,20 +40,16 @@ struct Options {
     /// How the contestants are built.
     #[arg(long, value_enum, default_value = "lto")]
     build: Build,
+    /// Link the contestants anew for each round, their functions in another order, instead of
+    /// copying them: takes minutes to compile at the first time, and lld.
+    #[arg(long)]
+    layouts: bool,
     /// Where the table and the plot go.
     #[arg(long, default_value = "target/race")]
     out: PathBuf,
     /// Given by cargo.
     #[arg(long, hide = true)]
     bench: bool,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Build {
-    /// Fat LTO, one codegen unit.
-    Lto,
-    /// Plain `--release`.
-    Release,
 }
 
 /// Reports by workload and allocator.
@@ -61,7 +59,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::parse();
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
     std::env::set_current_dir(&root)?;
-    let binaries = contestants(options.build)?;
+    let binaries = Binaries::of(&options)?;
     let chosen: Vec<usize> = (0..workloads::ALL.len())
         .filter(|&index| options.workloads.is_match(workloads::ALL[index].name))
         .collect();
@@ -71,7 +69,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut last = None;
     for round in 0..options.rounds {
         // The last round's go once these are made.
-        let fresh = last.insert(copies(&binaries, &options.allocators, &options.out)?).path();
+        let fresh = last.insert(binaries.fresh(round, &options)?).path();
         let settle = (round == 0).then(|| options.settle.to_string());
         for &workload in &chosen {
             let mut turn: Vec<_> = options.allocators.iter().enumerate().collect();
@@ -115,20 +113,38 @@ fn named<'a>(reports: &'a Reports, names: &[&'a str]) -> BTreeMap<&'a str, BTree
     named
 }
 
-/// Where the contestants are. Cargo has built them with fat LTO, as it built
-/// this programme; a plain release build is made here.
-fn contestants(build: Build) -> Result<PathBuf, Box<dyn Error>> {
-    let with_lto = PathBuf::from(env!("CARGO_BIN_EXE_race_neap"));
-    match build {
-        Build::Lto => Ok(with_lto.parent().expect("a binary lies in a folder").to_owned()),
-        Build::Release => {
-            let dir = PathBuf::from("target/race");
-            let mut cargo = Command::new(env!("CARGO"));
-            cargo.args(["build", "--release", "-p", "race", "--bins", "--target-dir"]);
-            if !cargo.arg(&dir).status()?.success() {
-                return Err("the contestants do not build".into());
+/// Where each round's binaries come from.
+enum Binaries {
+    Built(PathBuf),
+    Layouts(Layouts),
+}
+
+impl Binaries {
+    /// Cargo has built them with fat LTO, as it built this programme; others are made here.
+    fn of(options: &Options) -> Result<Self, Box<dyn Error>> {
+        if options.layouts {
+            return Ok(Self::Layouts(Layouts::compile(options.build, &options.allocators)?));
+        }
+        let with_lto = PathBuf::from(env!("CARGO_BIN_EXE_race_neap"));
+        Ok(Self::Built(match options.build {
+            Build::Lto => with_lto.parent().expect("a binary lies in a folder").to_owned(),
+            Build::Release => {
+                let dir = PathBuf::from("target/race");
+                let mut cargo = Command::new(env!("CARGO"));
+                cargo.args(["build", "--release", "-p", "race", "--bins", "--target-dir"]);
+                if !cargo.arg(&dir).status()?.success() {
+                    return Err("the contestants do not build".into());
+                }
+                dir.join("release")
             }
-            Ok(dir.join("release"))
+        }))
+    }
+
+    /// New ones for a round, in a folder that goes with what is returned.
+    fn fresh(&self, round: usize, options: &Options) -> Result<TempDir, Box<dyn Error>> {
+        match self {
+            Self::Built(dir) => Ok(copies(dir, &options.allocators, &options.out)?),
+            Self::Layouts(layouts) => layouts.link(round + 1, &options.out),
         }
     }
 }

@@ -63,6 +63,11 @@ impl Contestant {
         self.binary == "race_neap"
     }
 
+    /// The name of its binary.
+    pub fn binary(&self) -> &'static str {
+        self.binary
+    }
+
     /// Runs it with these arguments; what it printed as JSON, and what it said
     /// on standard error. Its own environment overrides the one given.
     pub fn run<T: DeserializeOwned>(

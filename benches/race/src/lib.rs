@@ -2,6 +2,7 @@
 //! one scenario of memory; and what the two drivers share.
 
 pub mod driver;
+pub mod layouts;
 mod proc;
 pub mod scenarios;
 pub mod statistics;

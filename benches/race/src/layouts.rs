@@ -1,0 +1,79 @@
+//! The contestants linked anew, each time with their functions in another order.
+//!
+//! Where functions come to lie decides several percent of a workload's time (which of them
+//! share the sets of a cache or of the branch predictor), the same in each run of one binary,
+//! and no allocator has any merit in it. See T. Mytkowicz and others, "Producing wrong data
+//! without doing anything obviously wrong!", 2009.
+
+use crate::driver::Contestant;
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tempfile::TempDir;
+
+/// How the contestants are built.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum Build {
+    /// Fat LTO, one codegen unit.
+    Lto,
+    /// Plain `--release`.
+    Release,
+}
+
+/// The contestants, ready to be linked.
+pub struct Layouts {
+    /// Each binary's name, and the command that links it.
+    links: Vec<(&'static str, String)>,
+}
+
+impl Layouts {
+    /// Compiles the contestants, from the workspace's root, and keeps what is linked: some
+    /// minutes at the first time, and 2 GB under `target`.
+    pub fn compile(build: Build, contestants: &[&Contestant]) -> Result<Self, Box<dyn Error>> {
+        let (name, options): (_, &[&str]) = match build {
+            Build::Lto => (
+                "lto",
+                &["--config", "profile.release.lto='fat'", "--config", "profile.release.codegen-units=1"],
+            ),
+            Build::Release => ("release", &[]),
+        };
+        let dir = PathBuf::from("target/race-layouts").join(name);
+        fs::create_dir_all(&dir)?;
+        let mut links = Vec::new();
+        for contestant in contestants {
+            let binary = contestant.binary();
+            // Cargo prints nothing where nothing is to be done; a file stays.
+            let link = std::path::absolute(dir.join(binary).with_extension("link"))?;
+            let mut cargo = Command::new(env!("CARGO"));
+            cargo.args(["rustc", "--release", "-p", "race", "--bin", binary, "--target-dir"]).arg(&dir);
+            cargo.args(options).args(["--", "-C", "save-temps"]);
+            cargo.arg(format!("--print=link-args={}", link.display()));
+            if !cargo.status()?.success() {
+                return Err(format!("{binary} does not build").into());
+            }
+            let command = fs::read_to_string(link)?.lines().last().unwrap_or_default().to_owned();
+            links.push((binary, command));
+        }
+        Ok(Self { links })
+    }
+
+    /// Links all of them into a new folder within another, in the order of a seed; they go with
+    /// what is returned.
+    pub fn link(&self, seed: usize, within: &Path) -> Result<TempDir, Box<dyn Error>> {
+        let fresh = tempfile::tempdir_in(within)?;
+        for (binary, command) in &self.links {
+            let path = fresh.path().join(binary);
+            // The command is rustc's, written for a shell; of two outputs the last one counts.
+            let line = format!("{command} -Wl,--shuffle-sections='.text*={seed}' -o \"$0\"");
+            let output = Command::new("sh").arg("-c").arg(line).arg(&path).output()?;
+            if !output.status.success() {
+                let said = String::from_utf8_lossy(&output.stderr).into_owned();
+                return Err(format!("{binary} does not link in another order (lld can do it): {said}").into());
+            }
+            // Else it goes to the disk while the first workloads run.
+            fs::File::open(path)?.sync_all()?;
+        }
+        Ok(fresh)
+    }
+}
