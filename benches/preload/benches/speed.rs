@@ -87,6 +87,23 @@ fn median(times: &[f64]) -> f64 {
     times[times.len() / 2]
 }
 
+/// The ratio of times to the best peer's, round by round; the median.
+///
+/// Of several equal peers one always did best by luck, so who is the best in half of the rounds
+/// (two of every four, so that each half has both turns) is told by the other half.
+fn ratio_to_best(own: &[f64], peers: &[&[f64]]) -> f64 {
+    let rounds = |half: usize| {
+        let is_in = move |round: &usize| own.len() < 4 || round / 2 % 2 == half;
+        (0..own.len()).filter(is_in)
+    };
+    let ratios = [0, 1].into_iter().flat_map(|half| {
+        let time = |peer: &&[f64]| median(&rounds(1 - half).map(|round| peer[round]).collect::<Vec<_>>());
+        let best = peers.iter().min_by(|one, other| time(one).total_cmp(&time(other)));
+        rounds(half).filter_map(move |round| Some(own[round] / best?[round]))
+    });
+    median(&ratios.collect::<Vec<_>>())
+}
+
 /// Milliseconds, Neap's ratio to the best peer, and geometric means.
 fn table(names: &[&str], libraries: &[Library], times: &[Vec<Vec<f64>>]) -> String {
     let mut table = Builder::new();
@@ -98,11 +115,11 @@ fn table(names: &[&str], libraries: &[Library], times: &[Vec<Vec<f64>>]) -> Stri
         let medians: Vec<f64> = times.iter().map(|times| median(times)).collect();
         // The C library is the measure of what is gained, not a peer.
         let peers =
-            medians.iter().zip(libraries).filter(|(_, library)| !matches!(library.name, NEAP | "glibc"));
-        let best = peers.map(|(time, _)| *time).fold(f64::INFINITY, f64::min);
+            times.iter().zip(libraries).filter(|(_, library)| !matches!(library.name, NEAP | "glibc"));
+        let peers: Vec<&[f64]> = peers.map(|(times, _)| times.as_slice()).collect();
         let mut row = vec![(*name).to_owned()];
         row.extend(medians.iter().map(|time| format!("{:.0}", time * 1000.0)));
-        row.push(format!("{:.2}", medians[neap] / best));
+        row.push(format!("{:.2}", ratio_to_best(&times[neap], &peers)));
         table.push_record(row);
         logs.iter_mut().zip(&medians).for_each(|(log, time)| *log += (medians[neap] / time).ln());
     }

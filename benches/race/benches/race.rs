@@ -180,30 +180,37 @@ fn tables(reports: &Reports, chosen: &[usize], names: &[&str]) -> String {
     )
 }
 
-/// Neap's time as a ratio to that of the peer that did best, round by round: between which
-/// bounds the median lies, and on which workloads it is ahead or behind.
+/// Neap's time as a ratio to the best peer's, round by round: the median, between which bounds
+/// it lies, and on which workloads Neap is ahead or behind.
 ///
-/// Bounds at 95 % are wrong on one workload in twenty, and of several equal peers the one that
-/// did best was lucky: who is called behind may not be.
+/// Of several equal peers one always did best by luck, so who is the best in half of the rounds
+/// is told by the other half. Bounds at 95 % are wrong on one workload in twenty.
 fn certainty(reports: &Reports, chosen: &[usize], names: &[&str]) -> String {
     /// What is not worth to be called behind.
     const BEHIND: f64 = 1.03;
     let Some(neap) = names.iter().position(|name| *name == NEAP) else { return String::new() };
-    let header = ["workload", "peer that did best", "Neap / that, round by round, 95 %"];
+    let header = ["workload", "best in half of the rounds", "Neap / that in the others", "95 %"];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     let (mut ahead, mut behind) = (0, Vec::new());
     for &workload in chosen {
-        let Some(best) = best_peer(reports, workload, names) else { continue };
-        let rounds = |allocator| reports.get(&(workload, allocator)).into_iter().flatten();
-        let ratios = rounds(neap).zip(rounds(best)).map(|(own, peer)| own.seconds / peer.seconds);
-        let bounds = bounds_of_median(ratios);
+        let bests = [0, 1].map(|half| best_peer(reports, workload, names, half));
+        let [Some(one), Some(other)] = bests else { continue };
         let title = workloads::ALL[workload].name;
+        let ratios = [(0, other), (1, one)].into_iter().flat_map(|(half, peer)| {
+            let times = |allocator| times(reports, (workload, allocator), half);
+            times(neap).zip(times(peer)).map(|(own, peer)| own / peer)
+        });
+        let ratios: Vec<f64> = ratios.collect();
+        let middle = statistics::median(ratios.iter().copied());
+        let bounds = bounds_of_median(ratios.into_iter());
         ahead += usize::from(bounds.is_some_and(|(_, high)| high < 1.0));
         if bounds.is_some_and(|(low, _)| low > BEHIND) {
             behind.push(title);
         }
         let bounds = bounds.map_or("too few rounds".into(), |(low, high)| format!("{low:.2} to {high:.2}"));
-        rows.push(vec![title.to_owned(), names[best].to_owned(), bounds]);
+        let peers =
+            if one == other { names[one].into() } else { format!("{}, {}", names[one], names[other]) };
+        rows.push(vec![title.to_owned(), peers, format!("{middle:.2}"), bounds]);
     }
     let behind = if behind.is_empty() { "none".into() } else { behind.join(", ") };
     format!(
@@ -213,13 +220,20 @@ fn certainty(reports: &Reports, chosen: &[usize], names: &[&str]) -> String {
     )
 }
 
-/// The peer with the least median time, of those that ran in every round.
-fn best_peer(reports: &Reports, workload: usize, names: &[&str]) -> Option<usize> {
+/// Of those that ran in every round, the peer with the least median time in one half of them.
+fn best_peer(reports: &Reports, workload: usize, names: &[&str], half: usize) -> Option<usize> {
     let rounds = |peer: &usize| reports.get(&(workload, *peer)).map_or(0, Vec::len);
-    let time = |peer: &usize| median(reports, (workload, *peer), |report| report.seconds);
+    let time = |peer: &usize| statistics::median(times(reports, (workload, *peer), half));
     let peers = || (0..names.len()).filter(|&index| names[index] != NEAP);
     let all = peers().map(|peer| rounds(&peer)).max()?;
-    peers().filter(|peer| rounds(peer) == all).min_by(|one, other| time(one).total_cmp(&time(other)))
+    let able = peers().filter(|peer| rounds(peer) == all && !time(peer).is_nan());
+    able.min_by(|one, other| time(one).total_cmp(&time(other)))
+}
+
+/// The times of one half of the rounds: two of every four, so that each half has both turns.
+fn times(reports: &Reports, key: (usize, usize), half: usize) -> impl Iterator<Item = f64> {
+    let rounds = reports.get(&key).into_iter().flatten().enumerate();
+    rounds.filter(move |(round, _)| round / 2 % 2 == half).map(|(_, report)| report.seconds)
 }
 
 /// A row for each workload, with Neap's ratio to the best peer; then geometric

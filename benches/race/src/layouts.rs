@@ -29,7 +29,7 @@ pub struct Layouts {
 
 impl Layouts {
     /// Compiles the contestants, from the workspace's root, and keeps what is linked: some
-    /// minutes at the first time, and 2 GB under `target`.
+    /// minutes at the first time, and 4 GB under `target`.
     pub fn compile(build: Build, contestants: &[&Contestant]) -> Result<Self, Box<dyn Error>> {
         let (name, options): (_, &[&str]) = match build {
             Build::Lto => (
