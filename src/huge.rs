@@ -102,15 +102,19 @@ fn try_alloc(size: usize, align: usize, zeroed: bool) -> Option<usize> {
 fn put_in_use(node: NonNull<Huge>) {
     let mut table = TABLE.lock();
     table.insert(node);
-    while table.has_surplus() {
+    loop {
+        let surplus = table.surplus();
+        if surplus == 0 {
+            return;
+        }
         // What has been free the longest.
-        let Some(surplus) = table.take_kept_if(|huge| huge.next.is_null()) else {
-            table.cut_tails(true);
+        let Some(kept) = table.take_kept_if(|huge| huge.next.is_null()) else {
+            table.cut_tails(true, surplus);
             return;
         };
         drop(table);
         // SAFETY: off the list, so ours alone.
-        unsafe { destroy(surplus) };
+        unsafe { destroy(kept) };
         table = TABLE.lock();
     }
 }
@@ -194,7 +198,7 @@ pub(crate) fn size(block: usize) -> Option<usize> {
 /// Unmaps what stayed free for a whole epoch, or with `all`, whatever is free.
 /// Gives the bytes.
 pub(crate) fn release(all: bool) -> usize {
-    let mut bytes = TABLE.lock().cut_tails(all);
+    let mut bytes = TABLE.lock().cut_tails(all, usize::MAX);
     loop {
         let Some(node) = TABLE.lock().take_expired(all) else { return bytes };
         // SAFETY: off the list, so ours alone.
@@ -296,23 +300,23 @@ impl Table {
         Some(node)
     }
 
-    /// Kept mappings, tails and what is in use are more than was in use at once.
-    fn has_surplus(&self) -> bool {
+    /// By how much kept mappings, tails and what is in use are more than was in use at once.
+    fn surplus(&self) -> usize {
         let most = self.most.now.max(self.most.before);
-        self.in_use_bytes + self.tail_bytes + self.kept_bytes > most
+        (self.in_use_bytes + self.tail_bytes + self.kept_bytes).saturating_sub(most)
     }
 
-    /// Unmaps the tails that blocks do not use; gives the bytes. Under the
-    /// lock, since a block's owner may free it at any time.
-    fn cut_tails(&mut self, all: bool) -> usize {
+    /// Unmaps of the tails that blocks do not use so many bytes at most; gives how many. Under
+    /// the lock, since a block's owner may free it at any time.
+    fn cut_tails(&mut self, all: bool, most: usize) -> usize {
         let now = epoch::current();
         let mut bytes = 0;
         for mut at in self.in_use {
             // SAFETY: as in `remove`.
             while let Some(huge) = unsafe { at.as_mut() } {
-                let (tail, expired) = (huge.tail(), all || huge.epoch + 1 < now);
-                if expired && tail > 0 && huge.remap(huge.used) {
-                    bytes += tail;
+                let (cut, expired) = (huge.tail().min(most - bytes), all || huge.epoch + 1 < now);
+                if expired && cut > 0 && huge.remap(huge.mapping.len() - cut) {
+                    bytes += cut;
                 }
                 at = huge.next;
             }
