@@ -184,7 +184,8 @@ fn tables(reports: &Reports, chosen: &[usize], names: &[&str]) -> String {
 /// it lies, and on which workloads Neap is ahead or behind.
 ///
 /// Of several equal peers one always did best by luck, so who is the best in half of the rounds
-/// is told by the other half. Bounds at 95 % are wrong on one workload in twenty.
+/// is told by the other half. Of unequal ones that picks a slower one now and then: the truth lies
+/// between this and the least median. Bounds at 95 % are wrong on one workload in twenty.
 fn certainty(reports: &Reports, chosen: &[usize], names: &[&str]) -> String {
     /// What is not worth to be called behind.
     const BEHIND: f64 = 1.03;
