@@ -111,18 +111,18 @@ fn table(names: &[&str], libraries: &[Library], times: &[Vec<Vec<f64>>]) -> Stri
     let heads = ["workload"].into_iter().chain(libraries.iter().map(|library| library.name));
     table.push_record(heads.chain(["neap / best peer", "told by other rounds"]));
     let neap = libraries.iter().position(|library| library.name == NEAP).expect("Neap takes part");
+    // The C library is the measure of what is gained, not a peer.
+    let is_peer = |&index: &usize| !matches!(libraries[index].name, NEAP | "glibc");
+    let peers: Vec<usize> = (0..libraries.len()).filter(is_peer).collect();
     let mut logs = vec![0.0; libraries.len()];
     for (name, times) in names.iter().zip(times) {
         let medians: Vec<f64> = times.iter().map(|times| median(times)).collect();
-        // The C library is the measure of what is gained, not a peer.
-        let peers =
-            times.iter().zip(libraries).filter(|(_, library)| !matches!(library.name, NEAP | "glibc"));
-        let peers: Vec<&[f64]> = peers.map(|(times, _)| times.as_slice()).collect();
         let mut row = vec![(*name).to_owned()];
         row.extend(medians.iter().map(|time| format!("{:.0}", time * 1000.0)));
-        let least = peers.iter().map(|times| median(times)).fold(f64::INFINITY, f64::min);
+        let least = peers.iter().map(|&peer| medians[peer]).fold(f64::INFINITY, f64::min);
         row.push(format!("{:.2}", medians[neap] / least));
-        row.push(format!("{:.2}", ratio_to_best(&times[neap], &peers)));
+        let of_peers: Vec<&[f64]> = peers.iter().map(|&peer| times[peer].as_slice()).collect();
+        row.push(format!("{:.2}", ratio_to_best(&times[neap], &of_peers)));
         table.push_record(row);
         logs.iter_mut().zip(&medians).for_each(|(log, time)| *log += (medians[neap] / time).ln());
     }

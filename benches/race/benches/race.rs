@@ -3,7 +3,7 @@
 //! `cargo bench -p race -- --help`
 
 use clap::Parser;
-use race::driver::{Contestant, NEAP, contestant, copies, markdown, progress};
+use race::driver::{Contestant, NEAP, contestant, fresh, markdown, progress};
 use race::layouts::{Build, Layouts};
 use race::statistics::{bounds_of_median, geometric_mean};
 use race::{Report, statistics, workloads};
@@ -142,10 +142,13 @@ impl Binaries {
 
     /// New ones for a round, in a folder that goes with what is returned.
     fn fresh(&self, round: usize, options: &Options) -> Result<TempDir, Box<dyn Error>> {
-        match self {
-            Self::Built(dir) => Ok(copies(dir, &options.allocators, &options.out)?),
-            Self::Layouts(layouts) => layouts.link(round + 1, &options.out),
-        }
+        fresh(&options.allocators, &options.out, |contestant, file| match self {
+            Self::Built(dir) => {
+                std::fs::copy(dir.join(contestant.binary()), file)?;
+                Ok(())
+            }
+            Self::Layouts(layouts) => layouts.link(contestant, round + 1, file),
+        })
     }
 }
 

@@ -5,7 +5,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::de::DeserializeOwned;
 use std::error::Error;
 use std::fs;
-use std::io;
 use std::path::Path;
 use std::process::Command;
 use tabled::builder::Builder;
@@ -87,22 +86,26 @@ impl Contestant {
     }
 }
 
-/// The contestants' binaries, copied to files that are new in memory, too, in a folder of
-/// their own within another; they go with what is returned.
+/// The contestants' binaries, made by `make` as files that are new in memory, too, in a folder
+/// of their own within another; they go with what is returned.
 ///
 /// How the kernel holds a file in memory (in which pages, for one) can decide a third of a
 /// workload's time, the same in each run until the file leaves memory. Where every round has
-/// copies of its own, that luck is spread over the rounds and seen in their bounds. Let a
-/// round's copies go only when the next ones are made, or these get the same pages.
-pub fn copies(binaries: &Path, contestants: &[&Contestant], within: &Path) -> io::Result<TempDir> {
-    let copies = tempfile::tempdir_in(within)?;
+/// files of its own, that luck is spread over the rounds and seen in their bounds. Let a
+/// round's files go only when the next ones are made, or these get the same pages.
+pub fn fresh(
+    contestants: &[&Contestant],
+    within: &Path,
+    make: impl Fn(&Contestant, &Path) -> Result<(), Box<dyn Error>>,
+) -> Result<TempDir, Box<dyn Error>> {
+    let folder = tempfile::tempdir_in(within)?;
     for contestant in contestants {
-        let copy = copies.path().join(contestant.binary);
-        fs::copy(binaries.join(contestant.binary), &copy)?;
-        // Else the copy goes to the disk while the first workloads run.
-        fs::File::open(copy)?.sync_all()?;
+        let file = folder.path().join(contestant.binary);
+        make(contestant, &file)?;
+        // Else it goes to the disk while the first workloads run.
+        fs::File::open(file)?.sync_all()?;
     }
-    Ok(copies)
+    Ok(folder)
 }
 
 /// A bar for so many runs.

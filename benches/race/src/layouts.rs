@@ -6,11 +6,11 @@
 //! without doing anything obviously wrong!", 2009.
 
 use crate::driver::Contestant;
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use tempfile::TempDir;
 
 /// How the contestants are built.
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -23,8 +23,8 @@ pub enum Build {
 
 /// The contestants, ready to be linked.
 pub struct Layouts {
-    /// Each binary's name, and the command that links it.
-    links: Vec<(&'static str, String)>,
+    /// By the name of a binary, the command that links it.
+    links: BTreeMap<&'static str, String>,
 }
 
 impl Layouts {
@@ -40,7 +40,7 @@ impl Layouts {
         };
         let dir = PathBuf::from("target/race-layouts").join(name);
         fs::create_dir_all(&dir)?;
-        let mut links = Vec::new();
+        let mut links = BTreeMap::new();
         for contestant in contestants {
             let binary = contestant.binary();
             // Cargo prints nothing where nothing is to be done; a file stays.
@@ -53,27 +53,22 @@ impl Layouts {
                 return Err(format!("{binary} does not build").into());
             }
             let command = fs::read_to_string(link)?.lines().last().unwrap_or_default().to_owned();
-            links.push((binary, command));
+            links.insert(binary, command);
         }
         Ok(Self { links })
     }
 
-    /// Links all of them into a new folder within another, in the order of a seed; they go with
-    /// what is returned.
-    pub fn link(&self, seed: usize, within: &Path) -> Result<TempDir, Box<dyn Error>> {
-        let fresh = tempfile::tempdir_in(within)?;
-        for (binary, command) in &self.links {
-            let path = fresh.path().join(binary);
-            // The command is rustc's, written for a shell; of two outputs the last one counts.
-            let line = format!("{command} -Wl,--shuffle-sections='.text*={seed}' -o \"$0\"");
-            let output = Command::new("sh").arg("-c").arg(line).arg(&path).output()?;
-            if !output.status.success() {
-                let said = String::from_utf8_lossy(&output.stderr).into_owned();
-                return Err(format!("{binary} does not link in another order (lld can do it): {said}").into());
-            }
-            // Else it goes to the disk while the first workloads run.
-            fs::File::open(path)?.sync_all()?;
+    /// Links one of them into a file, in the order of a seed.
+    pub fn link(&self, contestant: &Contestant, seed: usize, path: &Path) -> Result<(), Box<dyn Error>> {
+        let binary = contestant.binary();
+        let command = &self.links[binary];
+        // The command is rustc's, written for a shell; of two outputs the last one counts.
+        let line = format!("{command} -Wl,--shuffle-sections='.text*={seed}' -o \"$0\"");
+        let output = Command::new("sh").arg("-c").arg(line).arg(path).output()?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            return Err(format!("{binary} does not link in another order (lld can do it): {said}").into());
         }
-        Ok(fresh)
+        Ok(())
     }
 }
