@@ -42,49 +42,21 @@
 //! heap and at the books of each 64 KiB in use, in small steps when it is done
 //! from an allocation.
 
-mod alone;
-mod area;
+mod base;
 #[cfg(target_os = "linux")]
 #[doc(hidden)]
-pub mod c_family;
-mod central;
-mod cgroup;
-mod class_pool;
-mod epoch;
-mod fork;
-mod give;
-mod growth;
-mod hook;
-mod huge;
-mod huge_pages;
-mod limit;
-#[cfg(target_os = "linux")]
-mod live;
-mod local;
-mod magazine;
-mod metadata;
-mod misuse;
-mod neap;
-mod os;
-mod page_heap;
-mod pool;
-mod registry;
-mod run;
-mod segment;
-mod settings;
-mod size_class;
-mod slow_path;
-mod span;
-mod stats;
-mod sync;
-mod thread_heap;
-mod ticker;
-mod tide;
-mod victims;
+pub mod c_api;
+mod config;
+mod global;
+mod heap;
+mod object_pool;
+mod platform;
+mod reclaim;
+mod thread_cache;
 
-pub use neap::{Neap, good_size};
-pub use pool::{Pool, PoolGuard, Tier, TierOrder};
-pub use stats::{ClassStats, Stats, stats};
+pub use global::neap::{Neap, good_size};
+pub use global::stats::{ClassStats, Stats, stats};
+pub use object_pool::{Pool, PoolGuard, Tier, TierOrder};
 
 /// The crate's own tests run on the crate's own allocator.
 #[cfg(test)]
@@ -103,19 +75,19 @@ static HEAP: Neap = Neap::new();
 /// assert!(neap::stats().ticks >= before + 2);
 /// ```
 pub fn tick() {
-    tide::tick();
-    epoch::run_hook();
+    reclaim::tick::tick();
+    base::epoch::run_hook();
 }
 
 /// Gives everything that is free back to the operating system, now, whenever
 /// it was used last.
 pub fn purge() {
-    tide::purge();
-    epoch::run_hook();
+    reclaim::tick::purge();
+    base::epoch::run_hook();
 }
 
 /// Gives this thread's pooled blocks back to their spans, for a thread that is
 /// about to wait for long, such as in a runtime's park hook.
 pub fn flush_thread() {
-    slow_path::flush_thread();
+    global::slow_path::flush_thread();
 }

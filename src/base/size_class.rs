@@ -1,0 +1,254 @@
+//! Sizes, alignments and size classes: pure arithmetic, all of it `const`.
+//!
+//! Classes step by 8 bytes up to 64, by 16 up to 128, then eight to each
+//! doubling up to 1 KiB (at most 12.5 % over) and four up to 256 KiB (25 %).
+//! Blocks up to 32 KiB share spans; larger ones are page runs of their own.
+
+pub(crate) use crate::platform::PAGE;
+
+/// The unit in which address space is handed out: spans and runs start on a slice.
+pub(crate) const SLICE: usize = 64 << 10;
+pub(crate) const PAGES_PER_SLICE: usize = SLICE / PAGE;
+/// What processors hand each other: writes to two blocks within clash.
+pub(crate) const CACHE_LINE: usize = 64;
+
+/// How many classes are pooled by threads.
+pub(crate) const CLASSES: usize = 68;
+/// The first so many live in spans; the others are runs.
+pub(crate) const SPAN_CLASSES: usize = 56;
+
+/// The largest size that a thread pools.
+pub(crate) const POOLED_MAX: usize = 256 << 10;
+/// The largest size cut from a segment; what is larger is a mapping of its own.
+pub(crate) const RUN_MAX: usize = 4 << 20;
+
+/// Sizes up to this find their class in a table, so that mixed sizes cost no
+/// mispredicted branch.
+const TABLE_MAX: usize = 1024;
+/// Blocks up to this share a span of one slice; larger ones a span of four.
+const ONE_SLICE_MAX: usize = 1024;
+/// Blocks of a span at most. Only those of 8 bytes would be more; that they fill half a
+/// slice halves the room for every span's bitmap.
+pub(crate) const BLOCKS_MAX: usize = 4096;
+
+/// The size a block needs so that every block of its class is aligned to `align`.
+///
+/// Rounding up to a multiple of the alignment is enough: a class of that size
+/// is either the size itself or a multiple of a step that `align` divides.
+/// An overflow wraps to a size that fits no block's layout and is caught as such.
+#[inline(always)]
+pub(crate) const fn padded(size: usize, align: usize) -> usize {
+    // A size of 0, which the trait leaves undefined, is served as 1.
+    (size + (size == 0) as usize).wrapping_add(align - 1) & !(align - 1)
+}
+
+/// The class of a layout; none above [`POOLED_MAX`] bytes.
+///
+/// Nearly all layouts take the first way, which pads nothing: the blocks of
+/// every class are aligned to 8.
+#[inline(always)]
+pub(crate) const fn class_of_layout(size: usize, align: usize) -> Option<usize> {
+    if size <= TABLE_MAX && align <= 8 {
+        return Some(TABLE[size.div_ceil(8)] as usize);
+    }
+    core::hint::cold_path();
+    let size = padded(size, align);
+    if size <= POOLED_MAX { Some(class_of(size)) } else { None }
+}
+
+/// The class of a padded size of at most [`POOLED_MAX`] bytes.
+#[inline(always)]
+pub(crate) const fn class_of(padded: usize) -> usize {
+    if padded <= TABLE_MAX { TABLE[padded.div_ceil(8)] as usize } else { class_by_doubling(padded) }
+}
+
+/// Bytes of a block of this class.
+#[inline(always)]
+pub(crate) const fn block_size(class: usize) -> usize {
+    GEOMETRY[class].size as usize
+}
+
+/// What a span of one class looks like.
+#[derive(Clone, Copy)]
+pub(crate) struct Geometry {
+    /// Bytes of a block.
+    pub size: u32,
+    /// Blocks of a span (1 for a run).
+    pub blocks: u16,
+    /// Words of the span's bitmap.
+    pub words: u16,
+    /// Slices of a span or run.
+    pub slices: u16,
+    /// `ceil(2^40 / size)`: a multiplication and a shift divide an offset by the size.
+    reciprocal: u64,
+}
+
+impl Geometry {
+    /// Bytes of a span: a power of two, to which it is aligned.
+    #[inline(always)]
+    pub(crate) const fn bytes(&self) -> usize {
+        self.slices as usize * SLICE
+    }
+
+    /// The bits that a slice's number has in common with the span's first slice.
+    #[inline(always)]
+    pub(crate) const fn head_mask(&self) -> usize {
+        !(self.slices as usize - 1)
+    }
+
+    /// The block that the byte at `offset` belongs to.
+    ///
+    /// Exact for every offset in a span: the error of the reciprocal is below
+    /// `size < 2^15`, and an offset below `2^18` times it stays below `2^40`.
+    #[inline(always)]
+    pub(crate) const fn block_at(&self, offset: usize) -> usize {
+        ((offset as u64 * self.reciprocal) >> 40) as usize
+    }
+
+    /// The bits of bitmap word `word` that stand for blocks.
+    #[inline(always)]
+    pub(crate) const fn full_word(&self, word: usize) -> u64 {
+        let blocks = self.blocks as usize - word * 64;
+        if blocks >= 64 { u64::MAX } else { (1 << blocks) - 1 }
+    }
+
+    /// One of the blocks of a span at `base`, by chance of that address: where a span of
+    /// which few are wanted begins to be used. A program that uses a few blocks of many classes
+    /// would otherwise have them, and their marks in the live map, at the start of slices,
+    /// and a cache keeps only some lines that lie so.
+    pub(crate) const fn some_block(&self, base: usize) -> usize {
+        // Upper bits of a product: neighbouring slices begin far apart.
+        let spread = ((base / SLICE) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        ((spread * self.blocks as u64) >> 32) as usize
+    }
+
+    /// Pages of a span that blocks lie on; behind the last block there may be others.
+    pub(crate) const fn pages_of_blocks(&self) -> usize {
+        (self.blocks as usize * self.size as usize).div_ceil(PAGE)
+    }
+
+    /// Pages of a span, at most 64.
+    pub(crate) const fn pages(&self) -> usize {
+        self.slices as usize * PAGES_PER_SLICE
+    }
+}
+
+/// Every class by its number.
+pub(crate) static GEOMETRY: [Geometry; CLASSES] = {
+    let mut all = [Geometry { size: 0, blocks: 0, words: 0, slices: 0, reciprocal: 0 }; CLASSES];
+    let mut class = 0;
+    while class < CLASSES {
+        all[class] = geometry(class);
+        class += 1;
+    }
+    all
+};
+
+const fn geometry(class: usize) -> Geometry {
+    let size = size_of_class(class);
+    let (slices, blocks) = if class >= SPAN_CLASSES {
+        (size.div_ceil(SLICE), 1)
+    } else {
+        let slices = if size <= ONE_SLICE_MAX { 1 } else { 4 };
+        let blocks = slices * SLICE / size;
+        (slices, if blocks > BLOCKS_MAX { BLOCKS_MAX } else { blocks })
+    };
+    Geometry {
+        size: size as u32,
+        blocks: blocks as u16,
+        words: blocks.div_ceil(64) as u16,
+        slices: slices as u16,
+        reciprocal: (1u64 << 40).div_ceil(size as u64),
+    }
+}
+
+const fn size_of_class(class: usize) -> usize {
+    match class {
+        0..8 => (class + 1) * 8,
+        8..12 => 64 + (class - 7) * 16,
+        12..36 => (9 + (class - 12) % 8) << ((class - 12) / 8 + 4),
+        _ => (5 + (class - 36) % 4) << ((class - 36) / 4 + 8),
+    }
+}
+
+/// For sizes above 1 KiB: four classes to a doubling.
+#[inline(always)]
+const fn class_by_doubling(size: usize) -> usize {
+    let last = size - 1;
+    let exponent = last.ilog2() as usize;
+    36 + (exponent - 10) * 4 + (last >> (exponent - 2)) - 4
+}
+
+static TABLE: [u8; TABLE_MAX / 8 + 1] = {
+    let mut table = [0; TABLE_MAX / 8 + 1];
+    let mut eighths = 1;
+    let mut class = 0;
+    while eighths < table.len() {
+        if eighths * 8 > size_of_class(class) {
+            class += 1;
+        }
+        table[eighths] = class as u8;
+        eighths += 1;
+    }
+    table
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_size_has_the_smallest_class_that_holds_it() {
+        for size in 0..=POOLED_MAX {
+            let class = class_of(size);
+            assert!(block_size(class) >= size);
+            assert!(class == 0 || block_size(class - 1) < size, "size {size} class {class}");
+        }
+        assert_eq!(block_size(SPAN_CLASSES - 1), 32 << 10);
+        assert_eq!(block_size(CLASSES - 1), POOLED_MAX);
+    }
+
+    #[test]
+    fn a_padded_size_gives_aligned_blocks() {
+        for shift in 0..=15 {
+            let align = 1 << shift;
+            for size in (0..=(32 << 10)).step_by(7) {
+                let padded = padded(size, align);
+                if padded <= 32 << 10 && padded > 0 {
+                    let block = block_size(class_of(padded));
+                    assert_eq!(block % align.min(block), 0, "size {size} align {align}");
+                    assert!(block >= size);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn first_blocks_of_many_classes_lie_apart() {
+        for start in (0..1 << 30).step_by(SPAN_CLASSES * 4 * SLICE) {
+            // Sets of a cache of 64, for the blocks and for their marks in the live map.
+            let mut used = [[0; 64]; 2];
+            for (number, geometry) in GEOMETRY[..SPAN_CLASSES].iter().enumerate() {
+                let base = (1 << 40) + start + number * 4 * SLICE;
+                let first = geometry.some_block(base);
+                assert!(first < geometry.blocks as usize, "{first} of {}", geometry.blocks);
+                let block = base + first * geometry.size as usize;
+                // Blocks of whole pages, which are among the large, have no choice.
+                used[0][block / CACHE_LINE % 64] += (geometry.slices == 1) as usize;
+                used[1][block / 16 / CACHE_LINE % 64] += 1;
+            }
+            let most = used.as_flattened().iter().max();
+            assert!(most < Some(&10), "{used:?}");
+        }
+    }
+
+    #[test]
+    fn the_reciprocal_divides_every_offset() {
+        for geometry in &GEOMETRY[..SPAN_CLASSES] {
+            for offset in 0..geometry.slices as usize * SLICE {
+                assert_eq!(geometry.block_at(offset), offset / geometry.size as usize);
+            }
+            assert!(geometry.pages() <= 64);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What a program may ask of the whole heap: giving back, and figures.
+
+use crate::base::epoch;
+use crate::global::neap::Neap;
+use crate::global::stats::stats;
+use crate::reclaim::tick;
+use core::ffi::c_int;
+use core::fmt::{self, Write};
+
+/// `malloc_trim`: a tick, and then everything free goes back. 1 if the system
+/// got any page.
+///
+/// # Safety
+/// None.
+pub unsafe fn malloc_trim(_: &'static Neap, _pad: usize) -> c_int {
+    let before = tick::pages_returned();
+    tick::tick();
+    tick::purge();
+    epoch::run_hook();
+    (tick::pages_returned() > before) as c_int
+}
+
+/// `mallopt`: `M_PURGE` (-101, as Android has it) returns what is free and gives
+/// 1. None of the C library's parameters has a counterpart here: 0, not set.
+///
+/// # Safety
+/// None.
+pub unsafe fn mallopt(heap: &'static Neap, parameter: c_int, _value: c_int) -> c_int {
+    const M_PURGE: c_int = -101;
+    if parameter != M_PURGE {
+        return 0;
+    }
+    // SAFETY: no contract.
+    unsafe { malloc_trim(heap, 0) };
+    1
+}
+
+/// `mallinfo2`: `arena` and `hblkhd` what is resident, `uordblks` what the
+/// program has, `fordblks` what is free and resident.
+///
+/// # Safety
+/// None.
+pub unsafe fn mallinfo2(_: &'static Neap) -> libc::mallinfo2 {
+    let stats = stats();
+    let free = stats.resident.saturating_sub(stats.live);
+    libc::mallinfo2 {
+        arena: stats.resident,
+        ordblks: stats.classes.iter().map(|class| class.free).sum(),
+        smblks: stats.classes.iter().map(|class| class.pooled_local + class.pooled_victim).sum(),
+        hblks: 0,
+        hblkhd: 0,
+        usmblks: 0,
+        fsmblks: stats.pooled_local + stats.pooled_victim,
+        uordblks: stats.live,
+        fordblks: free,
+        keepcost: stats.free_runs,
+    }
+}
+
+/// `mallinfo`: the same, as far as its fields reach.
+///
+/// # Safety
+/// None.
+pub unsafe fn mallinfo(heap: &'static Neap) -> libc::mallinfo {
+    // SAFETY: no contract.
+    let info = unsafe { mallinfo2(heap) };
+    let cut = |figure: usize| c_int::try_from(figure).unwrap_or(c_int::MAX);
+    libc::mallinfo {
+        arena: cut(info.arena),
+        ordblks: cut(info.ordblks),
+        smblks: cut(info.smblks),
+        hblks: cut(info.hblks),
+        hblkhd: cut(info.hblkhd),
+        usmblks: cut(info.usmblks),
+        fsmblks: cut(info.fsmblks),
+        uordblks: cut(info.uordblks),
+        fordblks: cut(info.fordblks),
+        keepcost: cut(info.keepcost),
+    }
+}
+
+/// `malloc_stats`: [`stats`] on standard error.
+///
+/// # Safety
+/// None.
+pub unsafe fn malloc_stats(_: &'static Neap) {
+    // Nothing can be done about a standard error that takes no more.
+    let _ = write!(Stderr, "{}", stats());
+}
+
+struct Stderr;
+
+impl Write for Stderr {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        // SAFETY: the bytes are the text's.
+        let written = unsafe { libc::write(2, text.as_ptr().cast(), text.len()) };
+        if written < 0 { Err(fmt::Error) } else { Ok(()) }
+    }
+}

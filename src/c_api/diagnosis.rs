@@ -1,0 +1,45 @@
+//! What is wrong with a pointer that is no live block, in one line.
+
+use crate::base::fatal::die;
+use crate::heap::segment::{Place, Segment};
+
+/// What the program wanted with a pointer.
+#[derive(Clone, Copy)]
+pub(super) enum Use {
+    Free,
+    Realloc,
+    Measure,
+}
+
+/// Ends the process.
+#[cold]
+#[inline(never)]
+pub(super) fn refuse(block: usize, by: Use) -> ! {
+    let Some(segment) = Segment::of(block) else { die(foreign(by), block) };
+    die(if matches!(segment.place_of(block), Place::Inside) { interior(by) } else { freed(by) }, block)
+}
+
+/// It starts where a block could, and is not in use.
+fn freed(by: Use) -> &'static str {
+    match by {
+        Use::Free => "double free",
+        Use::Realloc => "realloc of a block that is free",
+        Use::Measure => "malloc_usable_size of a block that is free",
+    }
+}
+
+fn interior(by: Use) -> &'static str {
+    match by {
+        Use::Free => "free of an address inside a block",
+        Use::Realloc => "realloc of an address inside a block",
+        Use::Measure => "malloc_usable_size of an address inside a block",
+    }
+}
+
+fn foreign(by: Use) -> &'static str {
+    match by {
+        Use::Free => "double free, or free of a block that was not allocated by Neap",
+        Use::Realloc => "realloc of a block that is free, or was not allocated by Neap",
+        Use::Measure => "malloc_usable_size of a block that is free, or was not allocated by Neap",
+    }
+}

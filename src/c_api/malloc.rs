@@ -1,0 +1,327 @@
+//! Blocks taken and given: the fast paths, and what they fall back to.
+
+use super::diagnosis::{Use, refuse};
+use crate::base::size_class::{CLASSES, PAGE, POOLED_MAX, RUN_MAX, block_size, class_of, padded};
+use crate::global::neap::Neap;
+use crate::global::slow_path;
+use crate::heap::live_map;
+use crate::heap::mapped;
+use crate::heap::segment::Segment;
+use crate::thread_cache::thread_local::{local, open_slot, pop_slot, prefetch, push, push_at};
+use core::ffi::c_void;
+use core::ptr;
+use core::sync::atomic::AtomicU8;
+use core::sync::atomic::Ordering::Relaxed;
+
+/// Every block is aligned to this, also one of a single byte.
+pub(super) const ALIGN: usize = live_map::GRAIN;
+
+/// Sizes up to this find their class in a table.
+const SMALL_MAX: usize = 1024;
+
+/// The class of a size, by sixteenths. In words, since a byte would be extended once
+/// more, apart for the mark.
+static SMALL: [u32; SMALL_MAX / ALIGN + 1] = {
+    let mut table = [0; SMALL_MAX / ALIGN + 1];
+    let mut index = 0;
+    while index < table.len() {
+        table[index] = class_of(padded(index * ALIGN, ALIGN)) as u32;
+        index += 1;
+    }
+    table
+};
+// Else a live block would be marked as a free one.
+const _: () = assert!(class_of(padded(0, ALIGN)) > 0 && CLASSES <= u8::MAX as usize);
+
+/// The mark of a run too large to be pooled; that of a pooled block is its class.
+const LARGE: u8 = CLASSES as u8;
+
+/// What a block in the program's hands is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Live {
+    Pooled(usize),
+    Run,
+    Huge,
+}
+
+/// C's `malloc`.
+///
+/// # Safety
+/// None beyond C's contract.
+#[inline(always)]
+pub unsafe fn malloc(heap: &'static Neap, size: usize) -> *mut c_void {
+    if size > SMALL_MAX {
+        return middling(size, heap);
+    }
+    pooled(heap, SMALL[size.div_ceil(ALIGN)] as usize)
+}
+
+/// C's `free`.
+///
+/// # Safety
+/// None: what is no live block ends the process.
+#[inline(always)]
+pub unsafe fn free(heap: &'static Neap, block: *mut c_void) {
+    let block = block as usize;
+    if let Some((mark, class)) = live_map::guess_at_home(block)
+        // SAFETY: a class.
+        && let Some(slot) = unsafe { open_slot(class) }
+        && live_map::end(mark, class)
+    {
+        // SAFETY: the slot is this moment's, and the block was live, so the caller's to give.
+        return unsafe { push_at(slot, class, block) };
+    }
+    free_elsewhere(block, heap);
+}
+
+/// `malloc_usable_size`: 0 for null, and the end of the process for what is no
+/// live block. Some programs ask at every `malloc` and `free`.
+///
+/// # Safety
+/// None.
+#[inline(always)]
+pub unsafe fn malloc_usable_size(_: &'static Neap, block: *mut c_void) -> usize {
+    if let Some((mark, class)) = live_map::guess_at_home(block as usize)
+        && live_map::is(mark, class)
+    {
+        return block_size(class);
+    }
+    measure(block as usize)
+}
+
+#[inline(never)]
+fn measure(block: usize) -> usize {
+    if block == 0 {
+        return 0;
+    }
+    let live = look(block, Use::Measure);
+    live.note(block);
+    live.usable(block)
+}
+
+/// C's `calloc`.
+///
+/// # Safety
+/// None beyond C's contract.
+#[inline(always)]
+pub unsafe fn calloc(heap: &'static Neap, count: usize, size: usize) -> *mut c_void {
+    let Some(size) = count.checked_mul(size) else { return exhausted() };
+    if size > POOLED_MAX {
+        return large(size, ALIGN, true, heap);
+    }
+    // SAFETY: C's contract.
+    let block = unsafe { malloc(heap, size) };
+    if !block.is_null() {
+        // SAFETY: a block of at least that size.
+        unsafe { block.cast::<u8>().write_bytes(0, size) };
+    }
+    block
+}
+
+/// A block of any size and alignment, which is a power of two.
+pub(super) fn aligned(heap: &'static Neap, size: usize, align: usize) -> *mut c_void {
+    let align = align.max(ALIGN);
+    // Beyond `isize::MAX` both fail below; here the sum must not wrap.
+    if size > isize::MAX as usize || align > isize::MAX as usize / 2 {
+        return exhausted();
+    }
+    let size = padded(size, align);
+    if size > POOLED_MAX { large(size, align, false, heap) } else { pooled(heap, class_of(size)) }
+}
+
+/// A block above the sizes of the table.
+///
+/// In what `malloc` and `free` fall back to the heap comes last, so that their
+/// arguments stay in the registers they are in. Such sizes are not rare; `cold`
+/// has `malloc` go straight on with smaller ones.
+#[cold]
+#[inline(never)]
+fn middling(size: usize, heap: &'static Neap) -> *mut c_void {
+    if size > POOLED_MAX {
+        return large(size, ALIGN, false, heap);
+    }
+    pooled(heap, class_of(padded(size, ALIGN)))
+}
+
+#[inline(always)]
+fn pooled(heap: &'static Neap, class: usize) -> *mut c_void {
+    // SAFETY: a class; a miss goes to the slow path.
+    let (block, slot) = unsafe { pop_slot(class) };
+    // Also refuses null, whose slot may have none below.
+    if let Some(mark) = live_map::at_home(block as usize) {
+        mark.store(class as u8, Relaxed);
+        // The block that is next will be written when it is, and its line may be
+        // far away; a null below the lowest does no harm.
+        // SAFETY: the slot held a block, so it is not the lowest, a fence: there is one below.
+        prefetch(unsafe { slot.sub(1).read_volatile() } as *const u8);
+        return block.cast();
+    }
+    missed(block as usize, class, heap)
+}
+
+/// Gets a block where the pop found none, and marks it wherever it lies.
+#[cold]
+#[inline(never)]
+fn missed(block: usize, class: usize, heap: &'static Neap) -> *mut c_void {
+    let block = match block {
+        0 => slow_path::refill(&heap.settings, class, false) as usize,
+        block => block,
+    };
+    if block == 0 {
+        return exhausted();
+    }
+    match mark_of(block) {
+        Some(mark) => mark.store(class as u8, Relaxed),
+        None => {
+            slow_path::spill(&heap.settings, class, block);
+            return exhausted();
+        }
+    }
+    block as *mut c_void
+}
+
+/// The mark of a block, which may need memory for a live map.
+fn mark_of(block: usize) -> Option<&'static AtomicU8> {
+    live_map::find_or_cover(block).or_else(|| {
+        mapped::release(true);
+        live_map::find_or_cover(block)
+    })
+}
+
+/// A block above the pooled sizes.
+#[cold]
+#[inline(never)]
+fn large(size: usize, align: usize, zeroed: bool, heap: &'static Neap) -> *mut c_void {
+    if size > isize::MAX as usize {
+        return exhausted();
+    }
+    let size = padded(size, align);
+    let block = slow_path::alloc_large(&heap.settings, size, align, zeroed);
+    marked_large(block, size, heap)
+}
+
+/// A block just taken, with its mark if it is a run; null, and the reason, if there is none.
+fn marked_large(block: *mut u8, size: usize, heap: &'static Neap) -> *mut c_void {
+    if block.is_null() {
+        return exhausted();
+    }
+    if size <= RUN_MAX && Segment::of(block as usize).is_some() {
+        match mark_of(block as usize) {
+            Some(mark) => mark.store(LARGE, Relaxed),
+            None => {
+                slow_path::free_large(&heap.settings, block as usize, size);
+                return exhausted();
+            }
+        }
+    }
+    block.cast()
+}
+
+/// A block above the pooled sizes for one that grew out of its place: mostly a
+/// mapping of its own, which has no mark.
+#[cold]
+#[inline(never)]
+pub(super) fn growing(heap: &'static Neap, size: usize) -> *mut c_void {
+    let size = padded(size, ALIGN);
+    let block = slow_path::alloc_growing(&heap.settings, size, ALIGN);
+    marked_large(block, size, heap)
+}
+
+/// A block that its thread's magazine has no room for.
+#[cold]
+#[inline(never)]
+fn spilled(block: usize, class: usize, heap: &'static Neap) {
+    keeping_errno(|| slow_path::spill_without_joining(&heap.settings, class, block));
+}
+
+/// A block of another class than the one last freed or measured in its slice, one
+/// above the pooled sizes, one beyond the first segment, one that the magazine has no room
+/// for; or null, or what is no live block.
+#[inline(never)]
+fn free_elsewhere(block: usize, heap: &'static Neap) {
+    if block == 0 {
+        return;
+    }
+    if local().heap().is_null() {
+        // A thread that has not joined may be the second all the same.
+        live_map::share();
+    }
+    let live = take(block, Use::Free);
+    live.note(block);
+    match live {
+        // SAFETY: a class, and the block was live, so the caller's to give.
+        Live::Pooled(class) if unsafe { push(class, block) } => {}
+        Live::Pooled(class) => spilled(block, class, heap),
+        Live::Run => keeping_errno(|| slow_path::free_large(&heap.settings, block, RUN_MAX)),
+        Live::Huge => keeping_errno(|| slow_path::free_large(&heap.settings, block, RUN_MAX + 1)),
+    }
+}
+
+/// Ends a block's life; the end of the process if it had none.
+fn take(block: usize, by: Use) -> Live {
+    // Another thread may be here with the same block: one of the two finds 0.
+    marked(block, live_map::find(block).map(|mark| mark.swap(0, Relaxed)), by)
+}
+
+/// What a block in the program's hands is; the end of the process if it is none.
+#[inline]
+pub(super) fn look(block: usize, by: Use) -> Live {
+    marked(block, live_map::find(block).map(|mark| mark.load(Relaxed)), by)
+}
+
+/// The same, of a block with that mark, or where none can be.
+#[inline]
+fn marked(block: usize, mark: Option<u8>, by: Use) -> Live {
+    match mark {
+        Some(LARGE) => Live::Run,
+        Some(mark) if mark != 0 => Live::Pooled(mark as usize),
+        // Mappings lie apart from the segments and have a table of their own.
+        None if Segment::of(block).is_none() && mapped::size(block).is_some() => Live::Huge,
+        _ => refuse(block, by),
+    }
+}
+
+impl Live {
+    /// Has the next guess at a block of the same slice right.
+    fn note(self, block: usize) {
+        if let Live::Pooled(class) = self {
+            live_map::note_class(block, class);
+        }
+    }
+
+    /// Bytes that the program may use, every one of them.
+    #[inline]
+    pub(super) fn usable(self, block: usize) -> usize {
+        match self {
+            Live::Pooled(class) => block_size(class),
+            Live::Run => Segment::of(block)
+                .map_or(0, |segment| segment.span(segment.slice_of(block)).run_pages() * PAGE),
+            Live::Huge => mapped::size(block).unwrap_or(0),
+        }
+    }
+}
+
+/// Null, and the reason.
+#[cold]
+#[inline(never)]
+pub(super) fn exhausted() -> *mut c_void {
+    fail(libc::ENOMEM)
+}
+
+pub(super) fn fail(reason: libc::c_int) -> *mut c_void {
+    // SAFETY: this thread's errno.
+    unsafe { *libc::__errno_location() = reason };
+    ptr::null_mut()
+}
+
+/// C23 and POSIX have `free` leave errno as it is.
+pub(super) fn keeping_errno<R>(work: impl FnOnce() -> R) -> R {
+    // SAFETY: this thread's errno, which lives as long as the thread.
+    unsafe {
+        let errno = libc::__errno_location();
+        let before = *errno;
+        let result = work();
+        *errno = before;
+        result
+    }
+}

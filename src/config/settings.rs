@@ -1,0 +1,171 @@
+//! What a user may set, by the builder or by the environment, read once.
+
+use crate::base::fatal::report;
+use crate::config::cgroup;
+use crate::platform;
+use core::ffi::CStr;
+use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+
+/// The settings as a program gives them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) tick_interval_ms: u64,
+    pub(crate) background: bool,
+    pub(crate) thread_pool_bytes: usize,
+    /// Bytes; `usize::MAX` for none.
+    pub(crate) limit: usize,
+    pub(crate) limit_from_cgroup: bool,
+    /// As the system has it, if not said.
+    pub(crate) huge_pages: Option<bool>,
+    /// Whether others' settings may replace them later: the C family's first
+    /// call may come before the program's own allocator is used.
+    pub(crate) provisional: bool,
+}
+
+impl Settings {
+    pub(crate) const DEFAULT: Self = Self {
+        tick_interval_ms: 500,
+        background: false,
+        thread_pool_bytes: 8 << 20,
+        limit: usize::MAX,
+        limit_from_cgroup: false,
+        huge_pages: None,
+        provisional: false,
+    };
+}
+
+static TICK_INTERVAL_MS: AtomicU64 = AtomicU64::new(Settings::DEFAULT.tick_interval_ms);
+static BACKGROUND: AtomicBool = AtomicBool::new(false);
+static THREAD_POOL_BYTES: AtomicUsize = AtomicUsize::new(Settings::DEFAULT.thread_pool_bytes);
+/// Near the limit threads may pool a part of that.
+static NEAR_LIMIT: AtomicBool = AtomicBool::new(false);
+static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
+static HUGE_PAGES: AtomicBool = AtomicBool::new(false);
+/// By the program or the environment, not by the system.
+static HUGE_PAGES_SAID: AtomicBool = AtomicBool::new(false);
+static BARRIER_WORKS: AtomicBool = AtomicBool::new(false);
+/// What is wrong in the environment was said.
+static SAID: AtomicBool = AtomicBool::new(false);
+
+/// Takes settings, and what the environment overrides: the program's own, and
+/// perhaps defaults before, as long as only C's calls were seen.
+pub(crate) fn read(settings: &Settings) {
+    let interval = variable(c"NEAP_TICK_INTERVAL_MS", "milliseconds above 0", |&value| value > 0);
+    let background = flag(c"NEAP_BACKGROUND");
+    let pool = variable(c"NEAP_THREAD_POOL_BYTES", "a number of bytes", |_| true);
+    TICK_INTERVAL_MS.store(interval.unwrap_or(settings.tick_interval_ms.max(1)), Relaxed);
+    BACKGROUND.store(background.unwrap_or(settings.background), Relaxed);
+    let pool = pool.map_or(settings.thread_pool_bytes, |value| value as usize);
+    THREAD_POOL_BYTES.store(pool, Relaxed);
+    LIMIT.store(read_limit(settings), Relaxed);
+    let huge = flag(c"NEAP_HUGE_PAGES").or(settings.huge_pages);
+    HUGE_PAGES.store(platform::huge_pages(huge), Relaxed);
+    HUGE_PAGES_SAID.store(huge.is_some(), Relaxed);
+    SAID.store(has_environment(), Relaxed);
+    platform::register_barrier();
+    BARRIER_WORKS.store(platform::barrier(), Relaxed);
+}
+
+fn read_limit(settings: &Settings) -> usize {
+    let bytes = variable(c"NEAP_LIMIT_BYTES", "a number of bytes above 0", |&value| value > 0);
+    let cgroup = flag(c"NEAP_LIMIT_FROM_CGROUP");
+    let bytes = bytes.map_or(settings.limit, |value| value as usize);
+    let cgroup = cgroup.unwrap_or(settings.limit_from_cgroup);
+    bytes.min(if cgroup { cgroup::limit().unwrap_or(usize::MAX) } else { usize::MAX })
+}
+
+/// The soft limit in bytes; `usize::MAX` for none.
+#[inline]
+pub(crate) fn limit() -> usize {
+    LIMIT.load(Relaxed)
+}
+
+/// Whether a heap that grows should have huge pages.
+pub(crate) fn huge_pages() -> bool {
+    HUGE_PAGES.load(Relaxed)
+}
+
+/// The same; none if that is the system's word.
+pub(crate) fn huge_pages_if_said() -> Option<bool> {
+    HUGE_PAGES_SAID.load(Relaxed).then(huge_pages)
+}
+
+/// Whether the last tick found the limit near.
+pub(crate) fn near_limit() -> bool {
+    NEAR_LIMIT.load(Relaxed)
+}
+
+/// By a tick: whether the limit is near.
+pub(crate) fn set_near_limit(near: bool) {
+    NEAR_LIMIT.store(near, Relaxed);
+}
+
+/// Whether the C library knows the environment: the loader allocates before it does.
+#[cfg(target_os = "linux")]
+pub(crate) fn has_environment() -> bool {
+    unsafe extern "C" {
+        static environ: *const *const core::ffi::c_char;
+    }
+    // SAFETY: the C library's variable; read, as `getenv` does.
+    !unsafe { environ }.is_null()
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn has_environment() -> bool {
+    true
+}
+
+pub(crate) fn tick_interval_ms() -> u64 {
+    TICK_INTERVAL_MS.load(Relaxed)
+}
+
+pub(crate) fn background() -> bool {
+    BACKGROUND.load(Relaxed)
+}
+
+pub(crate) fn thread_pool_bytes() -> usize {
+    let bytes = THREAD_POOL_BYTES.load(Relaxed);
+    if near_limit() { bytes / 8 } else { bytes }
+}
+
+/// Tries the barrier again: a program may deny itself system calls at any time.
+pub(crate) fn check_barrier() {
+    if barrier_works() && !platform::barrier() {
+        deny_barrier();
+    }
+}
+
+/// The system refused the barrier; from here on owners age their own heaps.
+pub(crate) fn deny_barrier() {
+    BARRIER_WORKS.store(false, Relaxed);
+}
+
+/// Whether the kernel has the barrier that closing a magazine needs.
+pub(crate) fn barrier_works() -> bool {
+    BARRIER_WORKS.load(Relaxed)
+}
+
+/// A variable that says yes or no.
+fn flag(name: &CStr) -> Option<bool> {
+    variable(name, "0 or 1", |&value| value <= 1).map(|value| value == 1)
+}
+
+/// A variable's number, if it is set and `valid`; a line on stderr if not valid.
+fn variable(name: &CStr, wanted: &str, valid: impl Fn(&u64) -> bool) -> Option<u64> {
+    // SAFETY: the name is a C string; the value is read before anyone can
+    // change the environment, at the process's first allocation.
+    let value = unsafe {
+        let value = libc::getenv(name.as_ptr());
+        if value.is_null() {
+            return None;
+        }
+        CStr::from_ptr(value)
+    };
+    let number = value.to_str().ok().and_then(|text| text.trim().parse().ok()).filter(valid);
+    if number.is_none() && !SAID.load(Relaxed) {
+        let name = name.to_str().unwrap_or_default();
+        report(format_args!("{name} is ignored: it should be {wanted}"));
+    }
+    number
+}

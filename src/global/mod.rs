@@ -1,0 +1,3 @@
+pub(crate) mod neap;
+pub(crate) mod slow_path;
+pub(crate) mod stats;

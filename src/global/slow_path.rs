@@ -1,0 +1,236 @@
+//! What `alloc` and `dealloc` do when the thread's magazine does not serve.
+
+use crate::base::size_class::{PAGE, POOLED_MAX, RUN_MAX, block_size};
+use crate::config::settings::{self, Settings};
+use crate::config::soft_limit;
+use crate::heap::free_batch;
+use crate::heap::mapped;
+use crate::heap::run;
+use crate::heap::segment::Segment;
+use crate::reclaim::background;
+use crate::reclaim::fork;
+use crate::reclaim::tick;
+use crate::thread_cache::cache::{self, Heap, cleared};
+use crate::thread_cache::registry;
+use crate::thread_cache::thread_local::{Phase, local, pop};
+use core::ptr;
+use core::sync::atomic::AtomicU8;
+use core::sync::atomic::Ordering::Relaxed;
+
+/// Slow paths between two looks at the clock.
+const POLL_EVERY: u64 = 8;
+
+/// 0 before the first slow path, then one of the two.
+static STARTED: AtomicU8 = AtomicU8::new(0);
+const PROVISIONAL: u8 = 1;
+const SETTLED: u8 = 2;
+
+/// A block of a pooled class, after a pop that found none. Null without memory.
+#[cold]
+#[inline(never)]
+pub(crate) fn refill(settings: &Settings, class: usize, zeroed: bool) -> *mut u8 {
+    let unborn = local().phase() == Phase::Unborn;
+    if unborn {
+        // The pop met no magazine, and must not count as one on a magazine that
+        // the thread takes over when it joins.
+        local().reset(class);
+    }
+    start(settings);
+    let block = if unborn { begin_anew(class, zeroed) } else { refill_after_pop(class, zeroed) };
+    if block.is_null() { refill_again(class, zeroed) } else { block }
+}
+
+fn refill_after_pop(class: usize, zeroed: bool) -> *mut u8 {
+    debug_assert!(local().phase() != Phase::Unborn);
+    with_heap(|heap| heap.refill(class, zeroed)).unwrap_or_else(|| apart(class, zeroed))
+}
+
+/// With no pop under way: joins, if the thread has not yet, and then pops.
+/// `top` must tell that a pop is under way only where one is.
+#[cold]
+fn begin_anew(class: usize, zeroed: bool) -> *mut u8 {
+    if registry::current().is_none() {
+        return apart(class, zeroed);
+    }
+    // SAFETY: a class; a miss goes to the slow path.
+    let block = unsafe { pop(class) };
+    if block.is_null() {
+        return refill_after_pop(class, zeroed);
+    }
+    // Many threads may live on what others left: this counts as a slow path, too.
+    with_heap(|heap| heap.refills += 1);
+    cleared(block, class, zeroed)
+}
+
+/// After making room begins anew: a tick may have closed the magazine since the pop.
+#[cold]
+fn refill_again(class: usize, zeroed: bool) -> *mut u8 {
+    make_room(block_size(class));
+    begin_anew(class, zeroed)
+}
+
+/// Takes a block of a pooled class that the magazine has no room for.
+#[cold]
+#[inline(never)]
+pub(crate) fn spill(settings: &Settings, class: usize, block: usize) {
+    if local().phase() == Phase::Unborn {
+        local().set_origin(free_batch::origin(class, block));
+    }
+    start(settings);
+    if with_heap(|heap| heap.spill(class, block)).is_none() {
+        free_batch::give(class, &[block], true);
+        background::rouse_apart();
+    }
+}
+
+/// The same for C's `free`, which the C library also calls at a thread's very
+/// end, for other threads' stacks, after the destructors by which a thread
+/// leaves: a thread gets its heap by allocating, not by freeing.
+#[cfg(target_os = "linux")]
+#[cold]
+#[inline(never)]
+pub(crate) fn spill_without_joining(settings: &Settings, class: usize, block: usize) {
+    if local().phase() != Phase::Unborn {
+        return spill(settings, class, block);
+    }
+    local().set_origin(free_batch::origin(class, block));
+    start(settings);
+    registry::enter();
+    free_batch::give(class, &[block], true);
+    if u64::from(background::rouse_apart()).is_multiple_of(POLL_EVERY) {
+        background::poll_without_starting();
+    }
+}
+
+/// A block above the pooled sizes. Null without memory.
+#[cold]
+#[inline(never)]
+pub(crate) fn alloc_large(settings: &Settings, size: usize, align: usize, zeroed: bool) -> *mut u8 {
+    start(settings);
+    background::poll();
+    purge_at_limit(size);
+    retry(size, || {
+        if size <= RUN_MAX { run::alloc(size, align, zeroed) } else { mapped::alloc(size, align, zeroed) }
+    })
+}
+
+/// A block above the pooled sizes for one that grew out of its place, and is
+/// likely to go on: a mapping, which then grows without copying. Null without memory.
+#[cold]
+#[inline(never)]
+pub(crate) fn alloc_growing(settings: &Settings, size: usize, align: usize) -> *mut u8 {
+    start(settings);
+    background::poll();
+    purge_at_limit(size);
+    // What is aligned beyond a page cannot be resized.
+    let block = if align <= PAGE { mapped::alloc(size, align, false) } else { ptr::null_mut() };
+    if block.is_null() { alloc_large(settings, size, align, false) } else { block }
+}
+
+/// Frees a block above the pooled sizes.
+#[cold]
+#[inline(never)]
+pub(crate) fn free_large(settings: &Settings, block: usize, size: usize) {
+    start(settings);
+    if size <= RUN_MAX && Segment::of(block).is_some() {
+        run::free(block, size, true);
+    } else {
+        mapped::free(block);
+    }
+    background::poll();
+    background::rouse_apart();
+}
+
+/// The block's new address, if its size can change without copying.
+pub(crate) fn resize(block: *mut u8, old: usize, new: usize) -> Option<*mut u8> {
+    if old <= POOLED_MAX || new <= POOLED_MAX {
+        return None;
+    }
+    let block = if Segment::of(block as usize).is_none() {
+        mapped::resize(block as usize, new)
+    } else {
+        (new <= RUN_MAX && run::resize(block as usize, new)).then_some(block)
+    };
+    // What it no longer needs is for the tide.
+    background::rouse_apart();
+    block
+}
+
+/// Gives this thread's pooled blocks back to their spans.
+pub(crate) fn flush_thread() {
+    with_heap(Heap::flush);
+}
+
+/// Runs `work` on the thread's heap, if it has one, and now and then a step of the tick.
+fn with_heap<R>(work: impl FnOnce(&mut Heap) -> R) -> Option<R> {
+    let member = registry::current()?;
+    let mut heap = member.heap.lock();
+    let result = work(&mut heap);
+    let due = (heap.refills + heap.spills).is_multiple_of(POLL_EVERY);
+    drop(heap);
+    background::rouse();
+    if due {
+        background::poll();
+        purge_at_limit(0);
+    }
+    Some(result)
+}
+
+/// Before so much more memory counts as needed beyond the soft limit, all that
+/// is free goes back.
+#[inline]
+fn purge_at_limit(more: usize) {
+    if soft_limit::wants_purge(more) {
+        tick::purge_for(more);
+    }
+}
+
+/// For a thread without a heap: straight from a span.
+fn apart(class: usize, zeroed: bool) -> *mut u8 {
+    local().reset(class);
+    let block = cache::alloc_apart(class);
+    background::rouse_apart();
+    cleared(block, class, zeroed)
+}
+
+/// A second try once everything free is where it can serve, before memory
+/// counts as exhausted.
+fn retry(size: usize, mut attempt: impl FnMut() -> *mut u8) -> *mut u8 {
+    let block = attempt();
+    if !block.is_null() {
+        return block;
+    }
+    make_room(size);
+    attempt()
+}
+
+/// Unmaps kept mappings; for a block of a segment also brings home what threads
+/// pool, and waits for what another's tick is just returning.
+#[cold]
+fn make_room(size: usize) {
+    mapped::release(true);
+    if size <= RUN_MAX {
+        tick::purge();
+    }
+}
+
+/// At the first slow path of the process, and at the first with settings of
+/// the program's own, once there is an environment.
+#[inline]
+fn start(settings: &Settings) {
+    let started = STARTED.load(Relaxed);
+    if started < PROVISIONAL || (started < SETTLED && !settings.provisional) {
+        start_with(settings);
+    }
+}
+
+#[cold]
+fn start_with(settings: &Settings) {
+    let settled = !settings.provisional && settings::has_environment();
+    let wanted = if settled { SETTLED } else { PROVISIONAL };
+    let before = STARTED.fetch_max(wanted, Relaxed);
+    if before < wanted {
+        settings::read(settings);
+    }
+    fork::register();
+}

@@ -1,0 +1,115 @@
+//! Memory for the allocator's own books, apart from every block, so that no
+//! write through a stray pointer into a freed block can reach it.
+//!
+//! Pieces are multiples of 64 bytes, cut from mappings of their own, and never
+//! unmapped: whoever reads a piece late reads a piece. Small ones are kept on
+//! free lists by size; large ones, a thread's heap, are for ever.
+
+use crate::platform::{self, Lock};
+use core::ptr::{self, NonNull};
+
+const SMALLEST: usize = 64;
+/// Sizes that are given back, up to 1 KiB.
+const SIZES: usize = 16;
+const CHUNK: usize = 1 << 20;
+/// Under a tight address-space limit even a chunk may be too much.
+const SMALL_CHUNK: usize = 64 << 10;
+
+struct Store {
+    free: [*mut Free; SIZES],
+    next: usize,
+    end: usize,
+}
+
+struct Free {
+    next: *mut Free,
+}
+
+// SAFETY: the pointers are to pieces that only the holder of the lock reaches.
+unsafe impl Send for Store {}
+
+static STORE: Lock<Store> = Lock::new(Store { free: [ptr::null_mut(); SIZES], next: 0, end: 0 });
+
+/// A piece of at least `bytes` bytes, aligned to 64; its content is arbitrary.
+pub(crate) fn take(bytes: usize) -> Option<NonNull<u8>> {
+    let size = bytes.checked_next_multiple_of(SMALLEST)?;
+    let mut store = STORE.lock();
+    if let Some(list) = store.free.get_mut(list_of(bytes))
+        && let Some(piece) = NonNull::new(*list)
+    {
+        // SAFETY: a listed piece is free and holds a link.
+        *list = unsafe { piece.as_ref().next };
+        return Some(piece.cast());
+    }
+    store.cut(size)
+}
+
+/// Gives a piece from [`take`] back.
+///
+/// # Safety
+/// `piece` came from `take(bytes)` with the same `bytes`, at most 1 KiB, and is
+/// used no more.
+pub(crate) unsafe fn give(piece: NonNull<u8>, bytes: usize) {
+    let list = list_of(bytes);
+    debug_assert!(list < SIZES);
+    let mut store = STORE.lock();
+    let piece = piece.cast::<Free>();
+    // SAFETY: the piece is ours again, and large and aligned enough for a link.
+    unsafe { piece.write(Free { next: store.free[list] }) };
+    store.free[list] = piece.as_ptr();
+}
+
+/// Holds the lock over a fork.
+pub(crate) fn lock_for_fork() {
+    core::mem::forget(STORE.lock());
+}
+
+/// # Safety
+/// Only after [`lock_for_fork`], by the same thread or its copy in the child.
+pub(crate) unsafe fn unlock_after_fork() {
+    // SAFETY: locked by this thread.
+    unsafe { STORE.force_unlock() };
+}
+
+fn list_of(bytes: usize) -> usize {
+    bytes.div_ceil(SMALLEST).max(1) - 1
+}
+
+impl Store {
+    fn cut(&mut self, size: usize) -> Option<NonNull<u8>> {
+        if self.end - self.next < size {
+            let chunk = [CHUNK.max(size), SMALL_CHUNK.max(size)]
+                .into_iter()
+                .find_map(|bytes| Some((platform::reserve(bytes, os_page())?, bytes)));
+            let (start, bytes) = chunk?;
+            // What is left of the old chunk is below one piece; it stays unused.
+            self.next = start.as_ptr() as usize;
+            self.end = self.next + bytes;
+        }
+        let piece = self.next as *mut u8;
+        self.next += size;
+        NonNull::new(piece)
+    }
+}
+
+/// A mapping starts on a page, and the largest piece asks for no more.
+const fn os_page() -> usize {
+    crate::base::size_class::PAGE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piece_given_back_is_taken_again() {
+        let first = take(700).unwrap();
+        assert_eq!(first.as_ptr() as usize % SMALLEST, 0);
+        // SAFETY: just taken, with the same size.
+        unsafe { give(first, 700) };
+        let second = take(650).unwrap();
+        // SAFETY: as above.
+        unsafe { give(second, 650) };
+        assert!(take(usize::MAX / 4).is_none() && take(usize::MAX).is_none());
+    }
+}

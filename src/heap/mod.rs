@@ -1,0 +1,10 @@
+pub(crate) mod central;
+pub(crate) mod free_batch;
+pub(crate) mod live_map;
+pub(crate) mod mapped;
+pub(crate) mod metadata;
+pub(crate) mod page_heap;
+pub(crate) mod run;
+pub(crate) mod segment;
+pub(crate) mod span;
+pub(crate) mod transparent_huge_pages;

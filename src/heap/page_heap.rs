@@ -1,0 +1,362 @@
+//! The page heap: which slices of the segments are free, and which of those
+//! still hold pages that the system could have back.
+//!
+//! Bitmaps to each segment, so that neighbours need no merging: `FRESH`
+//! slices read as zero and cost nothing, `RESIDENT` ones hold pages. An
+//! allocation takes the lowest resident run that fits, so that pages in use stay
+//! dense and a reused page costs no fault. A tick returns as many resident
+//! slices as were free at every moment of the epoch, the highest first: no
+//! demand came near them, however often each single one was used.
+
+use crate::base::residency;
+use crate::base::size_class::{PAGES_PER_SLICE, SLICE};
+#[cfg(target_os = "linux")]
+use crate::heap::live_map;
+use crate::heap::segment::{BOOKS, FRESH, RESIDENT, Segment};
+use crate::heap::transparent_huge_pages;
+use crate::platform::{self, Guard, Lock};
+use core::sync::atomic::Ordering::Relaxed;
+
+struct Totals {
+    /// Free resident slices of all segments: none, and a search can be spared.
+    resident: usize,
+    /// How many of them nobody needed in this epoch: their least number, and
+    /// those that came home unused.
+    idle: usize,
+    /// A thread makes a huge page, for all that need slices soon; others take
+    /// fresh ones meanwhile, and not 2 MiB each.
+    opening: bool,
+}
+
+static HEAP: Lock<Totals> = Lock::new(Totals { resident: 0, idle: 0, opening: false });
+
+/// Slices that belong together.
+#[derive(Clone, Copy)]
+pub(crate) struct Run {
+    pub(crate) segment: &'static Segment,
+    pub(crate) first: usize,
+    pub(crate) slices: usize,
+}
+
+impl Run {
+    pub(crate) fn start(&self) -> usize {
+        self.segment.base + self.first * SLICE
+    }
+}
+
+/// Takes `slices` (at most 64) neighbouring slices, the first a multiple of
+/// `align` slices from a granule; `for_span` if they are for a span, which
+/// more are likely to follow. The mask tells which may be resident; the others read as zero.
+pub(crate) fn take(slices: usize, align: usize, for_span: bool) -> Option<(Run, u64)> {
+    let mut heap = HEAP.lock();
+    if let Some(taken) = heap.take_resident(slices, align) {
+        return Some(taken);
+    }
+    if for_span && !heap.opening && transparent_huge_pages::are_wanted() {
+        heap = open_huge_page(heap);
+        if let Some(taken) = heap.take_resident(slices, align) {
+            return Some(taken);
+        }
+    }
+    let any = |segment: &Segment, word: usize| {
+        segment.bits(RESIDENT)[word].load(Relaxed) | segment.bits(FRESH)[word].load(Relaxed)
+    };
+    if let Some(run) = find(slices, align, any) {
+        return Some((run, heap.claim(run)));
+    }
+    let segment = Segment::create(live_bytes())?;
+    segment.bits(FRESH).iter().for_each(|word| word.store(u64::MAX, Relaxed));
+    let run = find_in(segment, slices, align, |word| any(segment, word))?;
+    Some((run, heap.claim(run)))
+}
+
+/// Bytes of the live map that a slice of a new segment needs.
+fn live_bytes() -> usize {
+    #[cfg(target_os = "linux")]
+    return live_map::bytes_of_slice();
+    #[cfg(not(target_os = "linux"))]
+    return 0;
+}
+
+/// Makes a huge page of fresh slices, which are free and resident then; without the lock
+/// meanwhile.
+#[cold]
+fn open_huge_page(mut heap: Guard<'static, Totals>) -> Guard<'static, Totals> {
+    let fresh = |segment: &Segment, word: usize| segment.bits(FRESH)[word].load(Relaxed);
+    let Some(run) = find(transparent_huge_pages::SLICES, transparent_huge_pages::SLICES, fresh) else {
+        return heap;
+    };
+    heap.claim(run);
+    heap.opening = true;
+    drop(heap);
+    let huge = transparent_huge_pages::open(run.segment, run.first);
+    if !huge {
+        // There will be none for the next slices either. What came instead goes.
+        residency::set_lasting(false);
+    }
+    // SAFETY: ours, and on no bitmap.
+    let gone = !huge && unsafe { platform::release(run.start() as *mut u8, run.slices * SLICE) };
+    if !gone {
+        residency::add(run.slices * PAGES_PER_SLICE);
+    }
+    let mut heap = HEAP.lock();
+    heap.opening = false;
+    heap.put(run, if gone { 0 } else { u64::MAX }, true);
+    heap
+}
+
+/// Takes the slices right behind `run`, if they are free.
+pub(crate) fn extend(run: Run, slices: usize) -> Option<u64> {
+    let more = Run { first: run.first + run.slices, slices, ..run };
+    if more.first + slices > run.segment.slices {
+        return None;
+    }
+    let mut heap = HEAP.lock();
+    let bits = |which| get(more.segment, which, more.first, slices);
+    (bits(RESIDENT) | bits(FRESH) == mask(slices)).then(|| heap.claim(more))
+}
+
+/// Gives slices back; `resident` tells which may hold pages, `recent` whether
+/// the program used them in this epoch.
+pub(crate) fn give(run: Run, resident: u64, recent: bool) {
+    HEAP.lock().put(run, resident, recent);
+}
+
+/// Returns the pages of free slices of a group of 64, of as many as nobody
+/// needed in this epoch, or of all (`age` false). If all 64 are free then, the
+/// pages of their books go too. Gives how many slices.
+pub(crate) fn release(segment: &'static Segment, group: usize, age: bool) -> usize {
+    let [fresh, resident, books] = [FRESH, RESIDENT, BOOKS].map(|which| &segment.bits(which)[group]);
+    let (old, all) = {
+        let mut heap = HEAP.lock();
+        let old = highest(resident.load(Relaxed), if age { heap.idle } else { usize::MAX });
+        resident.store(resident.load(Relaxed) & !old, Relaxed);
+        let count = old.count_ones() as usize;
+        heap.resident -= count;
+        heap.idle = heap.idle.saturating_sub(count).min(heap.resident);
+        let all = old | fresh.load(Relaxed) == u64::MAX && books.swap(0, Relaxed) != 0;
+        if all {
+            fresh.store(0, Relaxed);
+        }
+        (old, all)
+    };
+    // The slices are on no bitmap: ours, without the lock.
+    let returned = release_slices(segment, group, old);
+    if all {
+        segment.release_books(group);
+    }
+    let mut heap = HEAP.lock();
+    fresh.fetch_or(if all { !old | returned } else { returned }, Relaxed);
+    resident.fetch_or(old & !returned, Relaxed);
+    heap.resident += (old & !returned).count_ones() as usize;
+    returned.count_ones() as usize
+}
+
+/// Ends the epoch: what is free now and still is when the next one ends goes then.
+pub(crate) fn end_epoch() {
+    let mut heap = HEAP.lock();
+    heap.idle = heap.resident;
+}
+
+/// Returns the pages of slices of a group, neighbours in one call; those that
+/// the system took.
+fn release_slices(segment: &'static Segment, group: usize, slices: u64) -> u64 {
+    let mut returned = 0u64;
+    for (first, count) in stretches(slices) {
+        let run = Run { segment, first: group * 64 + first, slices: count };
+        let part = transparent_huge_pages::has_part(segment, run.first, count);
+        // SAFETY: free slices that nobody can take meanwhile.
+        if unsafe { platform::release_part(run.start() as *mut u8, count * SLICE, part) } {
+            transparent_huge_pages::end(segment, run.first, count);
+            #[cfg(target_os = "linux")]
+            live_map::release(segment, run.first, count);
+            returned |= mask(count) << first;
+        }
+    }
+    returned
+}
+
+/// Whether a group may have something to release; a look without the lock.
+pub(crate) fn may_release(segment: &Segment, group: usize) -> bool {
+    let word = |which: usize| segment.bits(which)[group].load(Relaxed);
+    word(RESIDENT) != 0 || (word(BOOKS) != 0 && word(FRESH) == u64::MAX)
+}
+
+/// The first slice from `slice` on whose group of 64 may have a span or run.
+/// The others' books are not to be looked at: a tick would make each of their
+/// pages present, 9 MiB to a segment.
+pub(crate) fn next_in_use(segment: &Segment, slice: usize) -> Option<usize> {
+    let books = segment.bits(BOOKS).get(slice / 64..)?;
+    let ahead = books.iter().position(|word| word.load(Relaxed) != 0)?;
+    Some(if ahead == 0 { slice } else { (slice / 64 + ahead) * 64 })
+}
+
+/// Free slices that hold pages.
+pub(crate) fn resident_slices() -> usize {
+    HEAP.lock().resident
+}
+
+/// Holds the lock over a fork.
+pub(crate) fn lock_for_fork() {
+    core::mem::forget(HEAP.lock());
+}
+
+/// # Safety
+/// Only after [`lock_for_fork`], by the same thread or its copy in the child.
+pub(crate) unsafe fn unlock_after_fork() {
+    // SAFETY: locked by this thread. In a child, whoever was opening is not there.
+    unsafe {
+        (*HEAP.as_mut_ptr()).opening = false;
+        HEAP.force_unlock();
+    }
+}
+
+impl Totals {
+    fn take_resident(&mut self, slices: usize, align: usize) -> Option<(Run, u64)> {
+        if self.resident < slices {
+            return None;
+        }
+        let run = find(slices, align, |segment, word| segment.bits(RESIDENT)[word].load(Relaxed))?;
+        Some((run, self.claim(run)))
+    }
+
+    /// Puts a run on the bitmaps.
+    fn put(&mut self, run: Run, resident: u64, recent: bool) {
+        let Run { segment, first, slices } = run;
+        let (fresh, resident) = (!resident & mask(slices), resident & mask(slices));
+        set(segment, RESIDENT, first, resident);
+        set(segment, FRESH, first, fresh);
+        let count = resident.count_ones() as usize;
+        self.resident += count;
+        if !recent {
+            self.idle += count;
+        }
+    }
+
+    /// Takes a free run off the bitmaps; gives which slices were resident.
+    fn claim(&mut self, run: Run) -> u64 {
+        let resident = get(run.segment, RESIDENT, run.first, run.slices);
+        for which in [FRESH, RESIDENT] {
+            clear(run.segment, which, run.first, mask(run.slices));
+        }
+        for group in run.first / 64..=(run.first + run.slices - 1) / 64 {
+            run.segment.bits(BOOKS)[group].store(1, Relaxed);
+        }
+        self.resident -= resident.count_ones() as usize;
+        self.idle = self.idle.min(self.resident);
+        resident
+    }
+}
+
+fn find(slices: usize, align: usize, free: impl Fn(&Segment, usize) -> u64) -> Option<Run> {
+    Segment::all().find_map(|segment| find_in(segment, slices, align, |word| free(segment, word)))
+}
+
+/// The lowest free run: two words at a time, so that a run may cross one
+/// boundary, which is enough for 64 slices.
+fn find_in(
+    segment: &'static Segment,
+    slices: usize,
+    align: usize,
+    free: impl Fn(usize) -> u64,
+) -> Option<Run> {
+    let words = segment.words();
+    (0..words).find_map(|word| {
+        let low = free(word);
+        if low == 0 {
+            return None;
+        }
+        let high = if slices > 1 && word + 1 < words { free(word + 1) } else { 0 };
+        let mut starts = low as u128 | (high as u128) << 64;
+        let mut length = 1;
+        while length < slices {
+            let step = length.min(slices - length);
+            starts &= starts >> step;
+            length += step;
+        }
+        let starts = starts as u64 & aligned(align);
+        let first = word * 64 + starts.trailing_zeros() as usize;
+        (starts != 0).then_some(Run { segment, first, slices })
+    })
+}
+
+/// The bits at multiples of `align`, a power of two up to 64.
+fn aligned(align: usize) -> u64 {
+    u64::MAX / mask(align)
+}
+
+/// The lowest `count` bits.
+pub(crate) fn mask(count: usize) -> u64 {
+    if count >= 64 { u64::MAX } else { (1 << count) - 1 }
+}
+
+/// The stretches of set bits, the lowest first: where each begins, and its length.
+pub(crate) fn stretches(bits: u64) -> impl Iterator<Item = (usize, usize)> {
+    let mut rest = bits;
+    core::iter::from_fn(move || {
+        let first = (rest != 0).then_some(rest.trailing_zeros() as usize)?;
+        let count = (rest >> first).trailing_ones() as usize;
+        rest &= !(mask(count) << first);
+        Some((first, count))
+    })
+}
+
+/// The highest `most` of the set bits.
+fn highest(bits: u64, most: usize) -> u64 {
+    let mut rest = bits;
+    for _ in most..bits.count_ones() as usize {
+        rest &= rest - 1;
+    }
+    rest
+}
+
+/// Of so many bits from `first` on, those that are set, the first lowest.
+fn get(segment: &Segment, which: usize, first: usize, slices: usize) -> u64 {
+    let (words, shift) = (&segment.bits(which)[first / 64..], first % 64);
+    let low = words[0].load(Relaxed) >> shift;
+    let high = if shift + slices > 64 { words[1].load(Relaxed) << (64 - shift) } else { 0 };
+    (low | high) & mask(slices)
+}
+
+/// Sets those bits from `first` on that `bits` has, the first lowest.
+fn set(segment: &Segment, which: usize, first: usize, bits: u64) {
+    change(segment, which, first, bits, |word, bits| word | bits);
+}
+
+/// Clears them.
+fn clear(segment: &Segment, which: usize, first: usize, bits: u64) {
+    change(segment, which, first, bits, |word, bits| word & !bits);
+}
+
+/// Under the lock; atomic only because `release` and statistics look in.
+#[inline(always)]
+fn change(segment: &Segment, which: usize, first: usize, bits: u64, new: impl Fn(u64, u64) -> u64) {
+    let (words, shift) = (&segment.bits(which)[first / 64..], first % 64);
+    words[0].store(new(words[0].load(Relaxed), bits << shift), Relaxed);
+    let high = bits.checked_shr(64 - shift as u32).unwrap_or(0);
+    if high != 0 {
+        words[1].store(new(words[1].load(Relaxed), high), Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_of_a_run_across_words() {
+        // A segment that nobody takes from, and a bitmap of it that nobody reads.
+        let segment = Segment::create(0).unwrap();
+        for first in 0..128 {
+            for slices in 1..=64 {
+                let bits = mask(slices) & 0xd000_0000_f0f0_0a0b;
+                set(segment, BOOKS, first, bits);
+                assert_eq!(get(segment, BOOKS, first, slices), bits);
+                let all: u32 = segment.bits(BOOKS).iter().map(|word| word.load(Relaxed).count_ones()).sum();
+                assert_eq!(all, bits.count_ones());
+                clear(segment, BOOKS, first, bits);
+                assert!(segment.bits(BOOKS).iter().all(|word| word.load(Relaxed) == 0));
+            }
+        }
+    }
+}

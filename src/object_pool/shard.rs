@@ -1,0 +1,206 @@
+//! One thread's part of a pool: its two tiers.
+
+use super::biased_lock::Biased;
+use crate::base::atomics::{AtomicUsize, Ordering::Relaxed};
+use crate::base::epoch;
+use core::mem;
+
+/// A shard, apart from its neighbours' cache lines.
+#[repr(align(128))]
+pub(crate) struct Shard<T> {
+    tiers: Biased<Tiers<T>>,
+    /// How many objects the tiers hold, for others to see before they take the lock.
+    locals: AtomicUsize,
+    victims: AtomicUsize,
+}
+
+/// The two tiers of a shard.
+pub(crate) struct Tiers<T> {
+    local: Vec<T>,
+    victim: Vec<T>,
+    /// The epoch they were last aged in.
+    epoch: u64,
+}
+
+/// One of the two tiers of a [`Pool`](crate::Pool).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    /// Active: where objects are put.
+    Local,
+    /// Archived: what was local at the last tick.
+    Victim,
+}
+
+impl<T> Shard<T> {
+    pub(crate) fn new() -> Self {
+        Self { tiers: Biased::new(Tiers::new()), locals: AtomicUsize::new(0), victims: AtomicUsize::new(0) }
+    }
+
+    /// The owner takes an object out of its local tier.
+    ///
+    /// # Safety
+    /// The caller's thread has this shard's number.
+    #[inline(always)]
+    pub(crate) unsafe fn pop(&self) -> Option<T> {
+        let epoch = epoch::current();
+        let work = |tiers: &mut Tiers<T>| {
+            let object = if tiers.epoch == epoch { tiers.local.pop() } else { None };
+            self.locals.store(tiers.local.len(), Relaxed);
+            object
+        };
+        // SAFETY: by contract; nothing in there runs the program's code.
+        unsafe { self.tiers.enter(work) }.flatten()
+    }
+
+    /// The owner puts an object into its local tier, if there is room at once.
+    ///
+    /// # Safety
+    /// The caller's thread has this shard's number.
+    #[inline(always)]
+    pub(crate) unsafe fn push(&self, object: T) -> Result<(), T> {
+        let epoch = epoch::current();
+        let mut object = Some(object);
+        let work = |tiers: &mut Tiers<T>| {
+            if tiers.epoch == epoch && tiers.local.len() < tiers.local.capacity() {
+                // Within the capacity: no allocation in here.
+                tiers.local.extend(object.take());
+                self.locals.store(tiers.local.len(), Relaxed);
+            }
+        };
+        // SAFETY: by contract; nothing in there runs the program's code.
+        unsafe { self.tiers.enter(work) };
+        object.map_or(Ok(()), Err)
+    }
+
+    /// Objects in a tier, by a look from outside.
+    pub(crate) fn len(&self, tier: Tier) -> usize {
+        match tier {
+            Tier::Local => self.locals.load(Relaxed),
+            Tier::Victim => self.victims.load(Relaxed),
+        }
+    }
+
+    /// Any thread takes an object out of a tier.
+    pub(crate) fn steal(&self, tier: Tier) -> Option<T> {
+        if self.len(tier) == 0 {
+            return None;
+        }
+        self.with(|tiers| tiers.of(tier).pop())
+    }
+
+    /// Any thread moves half of the local tier (but at least one object) out.
+    pub(crate) fn steal_half(&self, room: &mut Vec<T>) {
+        let most = room.capacity() - room.len();
+        if self.len(Tier::Local) > 0 {
+            self.with(|tiers| {
+                let keep = (tiers.local.len() / 2).max(tiers.local.len().saturating_sub(most));
+                room.extend(tiers.local.drain(keep..));
+            });
+        }
+    }
+
+    /// Any thread puts objects into the local tier; grows it, outside the lock.
+    pub(crate) fn put(&self, objects: &mut Vec<T>) {
+        let mut larger = Vec::new();
+        loop {
+            let wanted = self.with(|tiers| {
+                let wanted = tiers.local.len() + objects.len();
+                if wanted > tiers.local.capacity() {
+                    if wanted > larger.capacity() {
+                        return wanted;
+                    }
+                    larger.append(&mut tiers.local);
+                    mem::swap(&mut larger, &mut tiers.local);
+                }
+                tiers.local.append(objects);
+                0
+            });
+            if wanted == 0 {
+                return;
+            }
+            larger.reserve_exact((wanted * 2).max(8));
+        }
+    }
+
+    /// Ends an epoch: what was local becomes victim. The victims, for the
+    /// caller to drop outside every lock.
+    pub(crate) fn age(&self) -> Vec<T> {
+        self.with(|tiers| mem::replace(&mut tiers.victim, mem::take(&mut tiers.local)))
+    }
+
+    /// Ends the epochs that have passed; what to drop.
+    pub(crate) fn catch_up(&self) -> [Vec<T>; 2] {
+        self.catch_up_to(epoch::current())
+    }
+
+    fn catch_up_to(&self, now: u64) -> [Vec<T>; 2] {
+        self.with(|tiers| {
+            // Whoever looked at the clock later may have been here before.
+            let passed = now.saturating_sub(tiers.epoch);
+            tiers.epoch += passed;
+            let local = if passed > 0 { mem::take(&mut tiers.local) } else { Vec::new() };
+            match passed {
+                0 => Default::default(),
+                1 => [mem::replace(&mut tiers.victim, local), Vec::new()],
+                _ => [mem::take(&mut tiers.victim), local],
+            }
+        })
+    }
+
+    /// Takes everything out, for the caller to drop.
+    pub(crate) fn empty(&self) -> [Vec<T>; 2] {
+        self.with(|tiers| [mem::take(&mut tiers.victim), mem::take(&mut tiers.local)])
+    }
+
+    /// In a fork's child: see [`Biased::abandon`].
+    ///
+    /// # Safety
+    /// There is no other thread, and the caller is not in the shard.
+    pub(crate) unsafe fn abandon(&self) {
+        // SAFETY: by contract.
+        unsafe { self.tiers.abandon(Tiers::new()) };
+        self.with(|_| ());
+    }
+
+    fn with<R>(&self, work: impl FnOnce(&mut Tiers<T>) -> R) -> R {
+        let work = |tiers: &mut Tiers<T>| {
+            let result = work(tiers);
+            self.locals.store(tiers.local.len(), Relaxed);
+            self.victims.store(tiers.victim.len(), Relaxed);
+            result
+        };
+        // SAFETY: callers pass closures that only move objects.
+        unsafe { self.tiers.take(work) }
+    }
+}
+
+impl<T> Tiers<T> {
+    fn new() -> Self {
+        Self { local: Vec::new(), victim: Vec::new(), epoch: epoch::current() }
+    }
+
+    fn of(&mut self, tier: Tier) -> &mut Vec<T> {
+        match tier {
+            Tier::Local => &mut self.local,
+            Tier::Victim => &mut self.victim,
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_look_at_the_clock_ages_nothing() {
+        super::super::fences::prepare();
+        let shard = Shard::new();
+        let now = epoch::current() + 1000;
+        shard.catch_up_to(now);
+        shard.put(&mut vec![1]);
+        assert_eq!(shard.catch_up_to(now - 1), [vec![], vec![]]);
+        assert_eq!((shard.len(Tier::Local), shard.len(Tier::Victim)), (1, 0));
+        assert_eq!(shard.catch_up_to(now + 1), [vec![], vec![]]);
+        assert_eq!((shard.len(Tier::Local), shard.len(Tier::Victim)), (0, 1));
+    }
+}

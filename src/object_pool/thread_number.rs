@@ -1,0 +1,72 @@
+//! A small number for each living thread, used again after its end.
+
+use crate::platform::Lock;
+use core::mem;
+use std::cell::Cell;
+
+/// How many threads have a number at a time.
+pub(crate) const THREADS: usize = 128;
+/// Of a thread that has none: not yet, no more, or since too many live.
+const NONE: usize = usize::MAX;
+
+thread_local! {
+    static NUMBER: Cell<usize> = const { Cell::new(NONE) };
+    /// Gives the number back at the thread's end.
+    static GUARD: Guard = const { Guard };
+}
+
+/// A bit for each number in use.
+static USED: Lock<[u64; THREADS / 64]> = Lock::new([0; THREADS / 64]);
+
+struct Guard;
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let number = NUMBER.replace(NONE);
+        if number < THREADS {
+            // The lock hands what the thread did over to the number's next owner.
+            let mut used = USED.lock();
+            used[number / 64] &= !(1 << (number % 64));
+        }
+    }
+}
+
+/// This thread's number, if it has one.
+#[inline(always)]
+pub(crate) fn current() -> usize {
+    NUMBER.get()
+}
+
+/// Gives this thread a number, if one is left and the thread is not ending.
+#[cold]
+pub(crate) fn assign() -> Option<usize> {
+    if NUMBER.get() != NONE {
+        return Some(NUMBER.get());
+    }
+    GUARD.try_with(|_| ()).ok()?;
+    let mut used = USED.lock();
+    let word = used.iter().position(|&word| word != u64::MAX)?;
+    let bit = used[word].trailing_ones() as usize;
+    used[word] |= 1 << bit;
+    NUMBER.set(word * 64 + bit);
+    Some(word * 64 + bit)
+}
+
+/// Holds the lock over a fork.
+pub(crate) fn lock_for_fork() {
+    mem::forget(USED.lock());
+}
+
+/// # Safety
+/// Only after [`lock_for_fork`], by the same thread or its copy in the child.
+pub(crate) unsafe fn unlock_after_fork() {
+    // SAFETY: locked by this thread.
+    unsafe { USED.force_unlock() };
+}
+
+/// In a fork's child: the other threads' numbers are free.
+pub(crate) fn keep_own() {
+    let own = NUMBER.get();
+    let bit = |word: usize| if own / 64 == word { 1 << (own % 64) } else { 0 };
+    *USED.lock() = core::array::from_fn(bit);
+}

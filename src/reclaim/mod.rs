@@ -1,0 +1,3 @@
+pub(crate) mod background;
+pub(crate) mod fork;
+pub(crate) mod tick;

@@ -1,0 +1,369 @@
+//! A thread's heap: for each class its magazine (the local tier), its victim
+//! tier and the span it refills from; and the slow paths of its thread.
+//!
+//! Everything here is behind the heap's lock, which the owner takes in its slow
+//! path and a ticker while it ages the heap. The fast path does not: it touches
+//! only `top` and slots of the open magazine.
+
+use crate::base::atomics::{AtomicUsize, Ordering::Relaxed};
+use crate::base::epoch;
+use crate::base::size_class::{CACHE_LINE, CLASSES, GEOMETRY, SPAN_CLASSES, block_size};
+use crate::config::settings;
+use crate::heap::central;
+use crate::heap::free_batch::give;
+use crate::heap::run;
+use crate::heap::span::NO_HEAP;
+use crate::platform;
+use crate::thread_cache::class_cache::ClassPool;
+use crate::thread_cache::magazine::{self, Operation};
+use crate::thread_cache::slot_memory::Area;
+use crate::thread_cache::thread_local::{Local, NEEDS_BARRIER};
+use core::ptr;
+
+/// Bytes that one class's magazine may hold.
+const MAGAZINE_BYTES: usize = 512 << 10;
+/// Bytes of freed blocks that a thread leaves to the next.
+const LEFT_BYTES: usize = 64 << 10;
+/// Slow paths in one epoch before a magazine grows.
+const GROW_AFTER: u8 = 2;
+
+/// A thread's heap, behind its lock.
+pub(crate) struct Heap {
+    /// The thread's storage; none while the heap has no thread.
+    pub(crate) local: Option<&'static Local>,
+    /// What its spans are marked with.
+    number: u16,
+    pub(crate) pools: [ClassPool; CLASSES],
+    /// A bit for each class whose pool may hold anything. The others are not
+    /// looked at when a thread comes or goes: they may be far away.
+    used: u128,
+    /// Where the pools' slots lie.
+    area: Area,
+    /// The area's pages went while the thread slept.
+    withdrawn: bool,
+    /// Bytes that the magazines can hold.
+    capacity: usize,
+    /// The epoch it was last aged in.
+    epoch: u64,
+    pub(crate) refills: u64,
+    pub(crate) spills: u64,
+}
+
+impl Heap {
+    pub(crate) const fn new(number: u16) -> Self {
+        Self {
+            local: None,
+            number,
+            pools: [const { ClassPool::new() }; CLASSES],
+            used: 0,
+            area: Area::new(),
+            withdrawn: false,
+            capacity: 0,
+            epoch: 0,
+            refills: 0,
+            spills: 0,
+        }
+    }
+
+    /// Makes the heap the thread's, with what its last thread left.
+    pub(crate) fn adopt(&mut self, local: &'static Local) {
+        self.local = Some(local);
+        self.epoch = epoch::current();
+        self.capacity = 0;
+        for class in classes(self.used) {
+            let pool = &mut self.pools[class];
+            self.capacity += pool.capacity() * block_size(class);
+            local.tops[class].store(pool.take_over(), Relaxed);
+        }
+    }
+
+    /// At the thread's end. Little of what it pools stays, with the spans it
+    /// comes from, for the next thread or until the next tick.
+    pub(crate) fn leave(&mut self) {
+        self.part(LEFT_BYTES);
+    }
+
+    /// Gives everything back and leaves the thread without a heap.
+    pub(crate) fn abandon(&mut self) {
+        self.part(0);
+    }
+
+    /// Takes the heap from its thread. Up to `most` bytes stay in the pools.
+    fn part(&mut self, mut most: usize) {
+        self.wake(None);
+        let Some(local) = self.local.take() else { return };
+        for class in classes(self.used) {
+            let (pool, top) = (&mut self.pools[class], &local.tops[class]);
+            pool.settle(top, Operation::Push);
+            let bytes = pool.count(top.load(Relaxed)) * block_size(class);
+            if bytes > 0 && bytes <= most {
+                most -= bytes;
+                pool.leave(top);
+            } else {
+                pool.give_all(class, top);
+                pool.detach(class);
+            }
+            pool.drop_victims(class, &mut self.area);
+        }
+    }
+
+    /// Gives the thread's pooled blocks back, but keeps its heap.
+    pub(crate) fn flush(&mut self) {
+        if let Some(local) = self.local {
+            self.abandon();
+            self.adopt(local);
+        }
+    }
+
+    /// A block for the owner, whose pop found none, zeroed on request. Null
+    /// without memory.
+    pub(crate) fn refill(&mut self, class: usize, zeroed: bool) -> *mut u8 {
+        self.refills += 1;
+        self.used |= 1 << class;
+        self.wake(Some((class, Operation::Pop)));
+        self.age_if_unaged();
+        let block = match self.pooled(class) {
+            // A fresh run need not be cleared, so it is not in here.
+            None if class >= SPAN_CLASSES => return self.take_run(class, zeroed),
+            None => self.take_from_spans(class),
+            Some(block) => block as *mut u8,
+        };
+        cleared(block, class, zeroed)
+    }
+
+    /// A block of either tier, if the owner's pop missed one there.
+    fn pooled(&mut self, class: usize) -> Option<usize> {
+        let top = &self.local?.tops[class];
+        self.reopen(class, top, Operation::Pop);
+        let pool = &mut self.pools[class];
+        pool.pop(top).or_else(|| pool.rescue(top))
+    }
+
+    fn take_run(&mut self, class: usize, zeroed: bool) -> *mut u8 {
+        if let Some(local) = self.local {
+            self.grow_if_pressed(class, &local.tops[class]);
+        }
+        alloc_run(class, zeroed)
+    }
+
+    fn take_from_spans(&mut self, class: usize) -> *mut u8 {
+        let Some(local) = self.local else { return ptr::null_mut() };
+        let top = &local.tops[class];
+        self.grow_if_pressed(class, top);
+        self.pools[class].refill(class, top, self.number) as *mut u8
+    }
+
+    /// Takes a block from the owner, whose push found the magazine full or closed.
+    ///
+    /// A block that another thread allocated may share its cache line with
+    /// blocks still in use there. Those likely to be such, a class's first in
+    /// this thread and its first after a tick, go home instead of being reused.
+    pub(crate) fn spill(&mut self, class: usize, block: usize) {
+        self.spills += 1;
+        self.used |= 1 << class;
+        self.wake(Some((class, Operation::Push)));
+        self.age_if_unaged();
+        let Some(local) = self.local else { return give(class, &[block], true) };
+        let top = &local.tops[class];
+        let reopened = self.reopen(class, top, Operation::Push);
+        let pool = &mut self.pools[class];
+        if block_size(class) < CACHE_LINE && (reopened || pool.is_foreign()) {
+            return give(class, &[block], true);
+        }
+        if pool.push(top, block) {
+            return;
+        }
+        self.grow_if_pressed(class, top);
+        let pool = &mut self.pools[class];
+        if pool.push(top, block) {
+            return;
+        }
+        pool.spill(class, top);
+        if !pool.push(top, block) {
+            give(class, &[block], true);
+        }
+    }
+
+    /// Makes the magazine usable again. What reopens counts towards the
+    /// thread's bytes again; beyond them it starts anew, small. True if it was closed.
+    fn reopen(&mut self, class: usize, top: &AtomicUsize, from: Operation) -> bool {
+        let pool = &mut self.pools[class];
+        if !pool.settle(top, from) {
+            return false;
+        }
+        self.capacity += pool.capacity() * block_size(class);
+        if self.capacity > settings::thread_pool_bytes() {
+            self.capacity -= pool.capacity() * block_size(class);
+            pool.give_all(class, top);
+            pool.discard_magazine(&mut self.area);
+        }
+        true
+    }
+
+    fn grow_if_pressed(&mut self, class: usize, top: &AtomicUsize) {
+        let size = block_size(class);
+        let budget = settings::thread_pool_bytes().saturating_sub(self.capacity) / size;
+        let pool = &mut self.pools[class];
+        pool.pressure = pool.pressure.saturating_add(1);
+        let capacity = pool.capacity();
+        if capacity > 0 && pool.pressure < GROW_AFTER {
+            return;
+        }
+        let most = (MAGAZINE_BYTES / size).min(capacity + budget);
+        if let Some(larger) = magazine::larger(capacity, most)
+            && pool.grow(larger, top, &mut self.area)
+        {
+            pool.pressure = 0;
+            self.capacity += (larger - capacity) * size;
+        }
+    }
+
+    /// Where closing another thread's magazine is impossible, its owner ages it.
+    fn age_if_unaged(&mut self) {
+        if !can_close() && self.epoch != epoch::current() {
+            self.age(true);
+        }
+    }
+
+    /// Ends an epoch for this heap: its victims go home, the content of its
+    /// magazines becomes the victims. `own` if the caller is the owner. False
+    /// if there was nothing to age.
+    pub(crate) fn age(&mut self, own: bool) -> bool {
+        let Some(local) = self.local else { return self.discard_magazines() };
+        if self.withdrawn || (!own && !can_close()) {
+            return !self.withdrawn;
+        }
+        let idle = self.is_idle();
+        self.epoch = epoch::current();
+        let mut closed = 0u128;
+        for class in classes(self.used) {
+            let (pool, top) = (&mut self.pools[class], &local.tops[class]);
+            let just = pool.magazine.as_mut().is_some_and(|magazine| magazine.close(top));
+            closed |= (just as u128) << class;
+        }
+        // Refused although it worked when the tick began: the owner may still be
+        // about to commit, so nothing is taken. What was in the magazines is lost.
+        let all_landed = closed == 0 || !NEEDS_BARRIER || own || platform::barrier();
+        if !all_landed {
+            settings::deny_barrier();
+        }
+        for class in classes(self.used) {
+            let (pool, top) = (&mut self.pools[class], &local.tops[class]);
+            pool.drop_victims(class, &mut self.area);
+            pool.detach(class);
+            let closed = closed >> class & 1 == 1;
+            if closed && (!all_landed || pool.archive(class, top, &mut self.area)) {
+                self.capacity -= pool.capacity() * block_size(class);
+            }
+            pool.calm();
+        }
+        if closed == 0 && !own {
+            self.withdraw();
+        }
+        !idle
+    }
+
+    pub(crate) fn slow_paths(&self) -> u64 {
+        self.refills + self.spills
+    }
+
+    /// Nothing is pooled, and the owner's next operation comes to its slow path.
+    pub(crate) fn is_idle(&self) -> bool {
+        let owned = self.local.is_some();
+        self.withdrawn || classes(self.used).all(|class| self.pools[class].is_idle(owned))
+    }
+
+    /// Every magazine was closed for a whole epoch and there are no victims:
+    /// the pages of all slots go.
+    #[cold]
+    fn withdraw(&mut self) {
+        let pools = &mut self.pools;
+        self.withdrawn = self.area.withdraw(|word| {
+            pools
+                .iter_mut()
+                .filter_map(|pool| pool.magazine.as_mut())
+                .for_each(|magazine| magazine.withdraw(word));
+        });
+    }
+
+    /// In the owner's slow path, which `from` led to: begins anew with its
+    /// slots if their pages went.
+    #[inline]
+    fn wake(&mut self, from: Option<(usize, Operation)>) {
+        if self.withdrawn {
+            self.begin_anew(from);
+        }
+    }
+
+    /// The owner is in no operation but `from`, so no slot is looked at late
+    /// any more. At most one class has a block that was under way.
+    #[cold]
+    fn begin_anew(&mut self, from: Option<(usize, Operation)>) {
+        self.withdrawn = false;
+        let Some(local) = self.local else { return };
+        for class in classes(self.used) {
+            let (pool, top) = (&mut self.pools[class], &local.tops[class]);
+            let operation = from.filter(|from| from.0 == class).map_or(Operation::Push, |from| from.1);
+            if let Some(block) = pool.forget_magazine(top, operation) {
+                give(class, &[block], true);
+            }
+        }
+        self.area.reset();
+    }
+
+    /// A heap without a thread keeps no magazines beyond a tick.
+    fn discard_magazines(&mut self) -> bool {
+        let some = !self.is_idle();
+        for class in classes(core::mem::take(&mut self.used)) {
+            self.pools[class].discard_left(class, &mut self.area);
+        }
+        self.area.release();
+        self.capacity = 0;
+        some
+    }
+}
+
+/// A block of the class, if there is one, zeroed on request.
+pub(crate) fn cleared(block: *mut u8, class: usize, zeroed: bool) -> *mut u8 {
+    if zeroed && !block.is_null() {
+        // SAFETY: a block of this class, ours until it is returned.
+        unsafe { block.write_bytes(0, block_size(class)) };
+    }
+    block
+}
+
+/// The classes that have a bit.
+fn classes(mut bits: u128) -> impl Iterator<Item = usize> {
+    core::iter::from_fn(move || {
+        let class = (bits != 0).then_some(bits.trailing_zeros() as usize)?;
+        bits &= bits - 1;
+        Some(class)
+    })
+}
+
+/// Takes a run for a pooled class, aligned as blocks of that size are.
+pub(crate) fn alloc_run(class: usize, zeroed: bool) -> *mut u8 {
+    let size = block_size(class);
+    run::alloc(size, 1 << size.trailing_zeros(), zeroed)
+}
+
+/// One block of a class straight from a span, for a thread without a heap.
+pub(crate) fn alloc_apart(class: usize) -> *mut u8 {
+    if class >= SPAN_CLASSES {
+        return alloc_run(class, false);
+    }
+    let mut out = [0];
+    while let Some(span) = central::attach(class, NO_HEAP, true) {
+        let taken = span.take(&GEOMETRY[class], &mut out, false);
+        central::detach(class, span);
+        if taken == 1 {
+            break;
+        }
+    }
+    out[0] as *mut u8
+}
+
+/// Whether a ticker can take another thread's magazines.
+fn can_close() -> bool {
+    !NEEDS_BARRIER || settings::barrier_works()
+}

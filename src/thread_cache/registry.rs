@@ -1,0 +1,272 @@
+//! Every thread's heap, so that a ticker finds them: threads join at their
+//! first allocation and leave by a pthread key's destructor. Heaps are never
+//! unmapped; those without a thread serve the next one.
+
+use crate::base::hook::Hook;
+use crate::base::single_threaded;
+#[cfg(target_os = "linux")]
+use crate::heap::live_map;
+use crate::heap::metadata;
+use crate::heap::span::NO_HEAP;
+use crate::platform::Lock;
+use crate::thread_cache::cache::Heap;
+use crate::thread_cache::thread_local::{Local, Phase, local};
+use core::ffi::c_void;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU16, AtomicUsize};
+
+/// A heap and its place in the list of all.
+pub(crate) struct Member {
+    pub(crate) heap: Lock<Heap>,
+    /// Taken by a thread, or by one that is about to have it.
+    used: AtomicBool,
+    /// Where its last thread came from: [`Local::origin`].
+    origin: AtomicU16,
+    next: AtomicPtr<Member>,
+}
+
+static FIRST: AtomicPtr<Member> = AtomicPtr::new(ptr::null_mut());
+/// Guards joining, leaving and the list's growth.
+static JOINING: Lock<Joining> = Lock::new(Joining { key: None, idle: 0, made: 0 });
+
+struct Joining {
+    key: Option<libc::pthread_key_t>,
+    /// Members without a thread.
+    idle: usize,
+    /// The number of the last member made; after 65,535 the first come again.
+    made: u16,
+}
+
+/// Another thread than the first has entered; set behind the lock.
+static ENTERED: AtomicBool = AtomicBool::new(false);
+
+/// Members without a thread that one which joins looks at; each is a line far away.
+const CANDIDATES: usize = 8;
+
+/// Threads that have a heap.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+/// Every member, newest first.
+pub(crate) fn all() -> impl Iterator<Item = &'static Member> {
+    core::iter::successors(first(), |member| member.next())
+}
+
+pub(crate) fn first() -> Option<&'static Member> {
+    // SAFETY: members are published whole and never removed.
+    unsafe { FIRST.load(Acquire).as_ref() }
+}
+
+impl Member {
+    pub(crate) fn next(&self) -> Option<&'static Member> {
+        // SAFETY: as in `first`.
+        unsafe { self.next.load(Relaxed).as_ref() }
+    }
+}
+
+/// This thread's heap; none while it gets it, after it has given it back, and
+/// without memory for one.
+#[inline]
+pub(crate) fn current() -> Option<&'static Member> {
+    let local = local();
+    match local.phase() {
+        // SAFETY: an alive thread's heap is set, and never unmapped.
+        Phase::Alive => unsafe { local.heap().cast::<Member>().as_ref() },
+        Phase::Unborn => join(local).or_else(without_heap),
+        Phase::Apart => without_heap(),
+    }
+}
+
+fn without_heap() -> Option<&'static Member> {
+    enter();
+    None
+}
+
+/// Before this thread changes spans otherwise than behind its own heap's lock:
+/// from here on, the first thread is not alone any more.
+#[inline]
+pub(crate) fn enter() {
+    let heap = local().heap();
+    let first = !heap.is_null() && ptr::eq(heap, FIRST.load(Relaxed).cast());
+    // Acquire pairs with the release in `end_alone`: who sees this set sees the
+    // first thread alone no more.
+    if !first && !ENTERED.load(Acquire) {
+        end_alone(&JOINING.lock());
+    }
+}
+
+/// Takes the lock behind which the first thread works alone, if it does.
+#[cold]
+fn end_alone(_joining: &Joining) {
+    for member in all() {
+        let _heap = member.heap.lock();
+        single_threaded::end();
+    }
+    single_threaded::end();
+    ENTERED.store(true, Release);
+}
+
+/// Slow paths of all threads so far, if no heap has anything to age. Whoever
+/// joins or comes through a slow path after the look, comes after what the
+/// caller did before it.
+pub(crate) fn slow_paths_if_idle() -> Option<u64> {
+    let _joining = JOINING.lock();
+    all().try_fold(0, |sum, member| {
+        let heap = member.heap.lock();
+        heap.is_idle().then(|| sum + heap.slow_paths())
+    })
+}
+
+pub(crate) fn threads() -> usize {
+    THREADS.load(SeqCst)
+}
+
+#[cold]
+fn join(local: &'static Local) -> Option<&'static Member> {
+    // What is allocated in here (by the C library, where its malloc is ours)
+    // goes straight to the spans.
+    local.set_phase(Phase::Apart);
+    let Some((member, key)) = claim() else {
+        local.set_phase(Phase::Unborn);
+        return None;
+    };
+    // SAFETY: the key is valid; the value is only a mark.
+    let failed = unsafe { libc::pthread_setspecific(key, ptr::from_ref(member).cast()) };
+    if failed != 0 {
+        release(member);
+        local.set_phase(Phase::Unborn);
+        return None;
+    }
+    member.heap.lock().adopt(local);
+    local.set_heap(ptr::from_ref(member).cast_mut().cast());
+    local.set_phase(Phase::Alive);
+    Some(member)
+}
+
+fn claim() -> Option<(&'static Member, libc::pthread_key_t)> {
+    let mut joining = JOINING.lock();
+    let key = joining.key()?;
+    let idle = joining.idle > 0;
+    #[cfg(target_os = "linux")]
+    if first().is_some() {
+        live_map::share();
+    }
+    if !ENTERED.load(Relaxed) {
+        if first().is_none() { single_threaded::begin() } else { end_alone(&joining) }
+    }
+    let found = if idle { choose(local().origin()) } else { None };
+    let member = match found {
+        Some(member) => {
+            joining.idle -= 1;
+            member
+        }
+        None => create(&mut joining)?,
+    };
+    member.used.store(true, Relaxed);
+    member.origin.store(local().origin(), Relaxed);
+    // SeqCst: see where the ticker ends.
+    THREADS.fetch_add(1, SeqCst);
+    Some((member, key))
+}
+
+/// A member without a thread: of the first few, one whose last thread had the same
+/// origin. A thread that goes on with what its parent's last one left then finds
+/// the neighbours of those blocks, and two lines of such threads stay apart.
+fn choose(origin: u16) -> Option<&'static Member> {
+    let mut first = None;
+    for member in all().filter(|member| !member.used.load(Relaxed)).take(CANDIDATES) {
+        if member.origin.load(Relaxed) == origin {
+            return Some(member);
+        }
+        first = first.or(Some(member));
+    }
+    first
+}
+
+fn release(member: &'static Member) {
+    let mut joining = JOINING.lock();
+    member.used.store(false, Relaxed);
+    joining.idle += 1;
+    // SeqCst, as what the ticker does before it rests: either it sees the
+    // count, or the last thread's call below sees that it rests.
+    THREADS.fetch_sub(1, SeqCst);
+}
+
+/// What to call when a thread has left and one or none is there.
+static NEARLY_EMPTY: Hook = Hook::new();
+
+/// Has `call` called whenever a thread that had a heap has left, and at most
+/// one other has one.
+pub(crate) fn when_nearly_empty(call: fn()) {
+    NEARLY_EMPTY.set(call);
+}
+
+fn create(joining: &mut Joining) -> Option<&'static Member> {
+    let member: NonNull<Member> = metadata::take(size_of::<Member>())?.cast();
+    let next = AtomicPtr::new(FIRST.load(Relaxed));
+    joining.made = joining.made.checked_add(1).unwrap_or(NO_HEAP + 1);
+    let heap = Lock::new(Heap::new(joining.made));
+    let (used, origin) = (AtomicBool::new(true), AtomicU16::new(NO_HEAP));
+    // SAFETY: the piece is ours and large enough.
+    unsafe { member.write(Member { heap, used, origin, next }) };
+    FIRST.store(member.as_ptr(), Release);
+    // SAFETY: just written, never given back.
+    Some(unsafe { member.as_ref() })
+}
+
+impl Joining {
+    fn key(&mut self) -> Option<libc::pthread_key_t> {
+        if self.key.is_none() {
+            let mut key = 0;
+            // SAFETY: the pointer is to a live key; the destructor is ours.
+            let failed = unsafe { libc::pthread_key_create(&mut key, Some(leave)) };
+            self.key = (failed == 0).then_some(key);
+        }
+        self.key
+    }
+}
+
+/// The key's destructor, at thread exit. Other destructors may run after it;
+/// what they allocate and free goes straight to the spans, so nothing is kept
+/// that a later destructor would have to give back.
+extern "C" fn leave(member: *mut c_void) {
+    let local = local();
+    local.set_phase(Phase::Apart);
+    local.set_heap(ptr::null_mut());
+    // SAFETY: the value that `join` set; members are never unmapped.
+    let Some(member) = (unsafe { member.cast::<Member>().as_ref() }) else { return };
+    member.heap.lock().leave();
+    release(member);
+    if threads() <= 1 {
+        NEARLY_EMPTY.run();
+    }
+}
+
+/// Holds the registry and every heap over a fork.
+pub(crate) fn lock_for_fork() {
+    core::mem::forget(JOINING.lock());
+    for member in all() {
+        core::mem::forget(member.heap.lock());
+    }
+}
+
+/// # Safety
+/// Only after [`lock_for_fork`], by the same thread or its copy in the child.
+pub(crate) unsafe fn unlock_after_fork() {
+    for member in all() {
+        // SAFETY: locked by this thread.
+        unsafe { member.heap.force_unlock() };
+    }
+    // SAFETY: as above.
+    unsafe { JOINING.force_unlock() };
+}
+
+/// In a fork's child: the heaps of threads that do not exist there give
+/// everything back. What such a thread was just pushing or popping is lost.
+pub(crate) fn abandon_orphans() {
+    let own = local().heap().cast::<Member>();
+    for member in all().filter(|member| !ptr::eq(*member, own) && member.used.load(Relaxed)) {
+        member.heap.lock().abandon();
+        release(member);
+    }
+}

@@ -1,0 +1,127 @@
+//! The fast path: a thread's `top` of each class's magazine, in thread-local
+//! storage, and the two operations on it.
+//!
+//! On x86_64 a pop or push commits by one instruction that is not `lock`ed: it
+//! cannot be half done when its thread is interrupted, and the ticker
+//! interrupts every thread before it judges. Elsewhere an atomic
+//! read-modify-write does the same without a barrier.
+
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux", not(neap_portable))))]
+mod portable;
+#[cfg(all(target_arch = "x86_64", target_os = "linux", not(neap_portable)))]
+mod x86_64_linux;
+
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux", not(neap_portable))))]
+use portable as imp;
+#[cfg(all(target_arch = "x86_64", target_os = "linux", not(neap_portable)))]
+use x86_64_linux as imp;
+
+pub(crate) use imp::{NEEDS_BARRIER, local, open_slot, pop_slot, push_at};
+
+use crate::base::size_class::CLASSES;
+use crate::thread_cache::magazine::top_of_none;
+use core::ffi::c_void;
+use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicPtr, AtomicUsize};
+
+/// What a thread keeps at hand. A thread starts with every `top` at the
+/// magazine that is both empty and full, so the fast path asks nothing else.
+#[repr(C, align(64))]
+pub(crate) struct Local {
+    pub(crate) tops: [AtomicUsize; CLASSES],
+    /// The thread's heap, once it has one.
+    heap: AtomicPtr<c_void>,
+    phase: AtomicUsize,
+    /// The number of the heap that the last block it freed before it had one came
+    /// from, as far as it is known.
+    origin: AtomicUsize,
+}
+
+/// Where a thread is in its life.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// It has not allocated yet.
+    Unborn,
+    /// It has a heap.
+    Alive,
+    /// It gets its heap just now, or has given it back for good: blocks go
+    /// straight to and from their spans.
+    Apart,
+}
+
+impl Local {
+    pub(crate) fn phase(&self) -> Phase {
+        match self.phase.load(Relaxed) {
+            0 => Phase::Unborn,
+            1 => Phase::Alive,
+            _ => Phase::Apart,
+        }
+    }
+
+    pub(crate) fn set_phase(&self, phase: Phase) {
+        let phase = match phase {
+            Phase::Unborn => 0,
+            Phase::Alive => 1,
+            Phase::Apart => 2,
+        };
+        self.phase.store(phase, Relaxed);
+    }
+
+    pub(crate) fn origin(&self) -> u16 {
+        self.origin.load(Relaxed) as u16
+    }
+
+    pub(crate) fn set_origin(&self, heap: u16) {
+        self.origin.store(heap as usize, Relaxed);
+    }
+
+    pub(crate) fn heap(&self) -> *mut c_void {
+        self.heap.load(Relaxed)
+    }
+
+    pub(crate) fn set_heap(&self, heap: *mut c_void) {
+        self.heap.store(heap, Relaxed);
+    }
+
+    /// Puts a class's `top` back after a pop from no magazine.
+    pub(crate) fn reset(&self, class: usize) {
+        self.tops[class].store(top_of_none(), Relaxed);
+    }
+}
+
+/// Pops a block; null if the magazine is empty or closed.
+///
+/// # Safety
+/// As [`pop_slot`].
+#[inline(always)]
+pub(crate) unsafe fn pop(class: usize) -> *mut u8 {
+    // SAFETY: the same contract.
+    unsafe { pop_slot(class) }.0
+}
+
+/// Pushes a block; false if the magazine is full or closed.
+///
+/// # Safety
+/// `class` is below `CLASSES` and the block the caller's to give away.
+#[inline(always)]
+pub(crate) unsafe fn push(class: usize, block: usize) -> bool {
+    // SAFETY: the same contract.
+    match unsafe { open_slot(class) } {
+        // SAFETY: the slot is this moment's.
+        Some(slot) => unsafe { push_at(slot, class, block) },
+        None => return false,
+    }
+    true
+}
+
+/// Asks for a cache line that will be written soon; only a hint, for any address.
+#[inline(always)]
+pub(crate) fn prefetch<T>(line: *const T) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a prefetch never faults.
+    unsafe {
+        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(line.cast());
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = line;
+}

@@ -1,0 +1,64 @@
+//! The victim tier: blocks that were local at the last tick.
+
+use crate::thread_cache::slot_memory::Area;
+use core::ptr::NonNull;
+use core::slice;
+
+/// One class's victims, in a piece of their own.
+pub(crate) struct Victims {
+    blocks: Option<NonNull<usize>>,
+    count: u16,
+    room: u16,
+}
+
+// SAFETY: the piece is reached under the heap's lock only.
+unsafe impl Send for Victims {}
+impl Victims {
+    pub(crate) const fn new() -> Self {
+        Self { blocks: None, count: 0, room: 0 }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.count as usize
+    }
+
+    pub(crate) fn blocks(&self) -> &[usize] {
+        match self.blocks {
+            // SAFETY: the piece holds `count` blocks.
+            Some(blocks) => unsafe { slice::from_raw_parts(blocks.as_ptr(), self.count()) },
+            None => &[],
+        }
+    }
+
+    /// Copies blocks in; the tier is empty. False without memory.
+    pub(crate) fn fill(&mut self, blocks: &[usize], area: &mut Area) -> bool {
+        let Some(piece) = area.take(size_of_val(blocks)) else { return false };
+        let piece = piece.cast::<usize>();
+        // SAFETY: the piece, ours alone, has as many words.
+        unsafe { piece.copy_from_nonoverlapping(NonNull::from(blocks).cast(), blocks.len()) };
+        let count = blocks.len() as u16;
+        *self = Self { blocks: Some(piece), count, room: count };
+        true
+    }
+
+    /// Moves up to `out.len()` blocks out, the last freed first.
+    pub(crate) fn take(&mut self, out: &mut [usize]) -> usize {
+        let count = out.len().min(self.count());
+        out[..count].copy_from_slice(&self.blocks()[self.count() - count..]);
+        self.count -= count as u16;
+        count
+    }
+
+    pub(crate) fn take_one(&mut self) -> Option<usize> {
+        let mut out = [0];
+        (self.take(&mut out) == 1).then_some(out[0])
+    }
+
+    pub(crate) fn discard(&mut self, area: &mut Area) {
+        if let Some(piece) = self.blocks.take() {
+            // SAFETY: the piece that `fill` took, of the same size.
+            unsafe { area.give(piece.cast(), self.room as usize * size_of::<usize>()) };
+        }
+        *self = Self::new();
+    }
+}

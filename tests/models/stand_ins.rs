@@ -1,0 +1,19 @@
+//! What `heap/span` and `heap/central.rs` import from the crate, for the models that
+//! run them on loom's atomics.
+
+pub(crate) mod atomics {
+    pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+}
+
+pub(crate) mod fatal {
+    pub(crate) fn die(what: &str, address: usize) -> ! {
+        panic!("{what}: {address:#x}")
+    }
+}
+
+pub(crate) mod residency {
+    pub(crate) fn add(_: usize) {}
+
+    #[allow(dead_code, reason = "for the lists alone")]
+    pub(crate) fn round_up(_: usize) {}
+}
