@@ -1,4 +1,4 @@
-//! `fork` while other threads allocate: the child's allocator works.
+//! `fork` while other threads allocate: in the child, allocator and pools work.
 
 mod common;
 
@@ -23,8 +23,8 @@ fn work(random: &mut Random, kept: &mut Vec<Vec<u8>>) {
     }
 }
 
-/// Makes a child that does `work` and ends with its result, or by an alarm after
-/// so many seconds if it hangs; 0 for none. How it ended.
+/// Forks a child that does `work` and exits with its result. If it hangs, an alarm ends
+/// it after so many seconds; 0 means no alarm. Returns how it ended.
 fn forked(seconds: u32, work: impl FnOnce() -> i32) -> i32 {
     // SAFETY: the child only allocates, ticks, uses pools and starts threads,
     // which the C library and Neap allow, and leaves without exit handlers.
@@ -41,7 +41,7 @@ fn forked(seconds: u32, work: impl FnOnce() -> i32) -> i32 {
     }
 }
 
-/// What the child does; its exit code.
+/// What the child does. Returns its exit code.
 fn child() -> i32 {
     let mut kept = Vec::new();
     let mut random = Random(9);
@@ -108,8 +108,8 @@ fn a_child_of_threads_that_use_a_pool_ticks() {
     threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
 }
 
-/// In a process of its own: a child is made as another thread makes the
-/// process's first pool. How it ended.
+/// To run in a process of its own: forks a child while another thread uses the
+/// process's first pool for the first time. Returns how the child ended.
 fn fork_at_first_use(delay: u32) -> i32 {
     static FIRST: neap::Pool<Vec<u8>> = neap::Pool::new(Vec::new);
     static OTHER: neap::Pool<Vec<u8>> = neap::Pool::new(Vec::new);

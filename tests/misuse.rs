@@ -1,4 +1,4 @@
-//! Misuse ends the process with one clear line.
+//! Misuse aborts the process, with one clear line on standard error.
 
 mod common;
 
@@ -10,8 +10,8 @@ use std::os::unix::process::ExitStatusExt;
 #[global_allocator]
 static HEAP: Neap = Neap::new();
 
-/// `body` must abort with one line that begins `neap: ` and says `what`.
-fn dies(test: &str, what: &str, body: impl FnOnce()) {
+/// `body` must abort with one line that begins with `neap: ` and contains `what`.
+fn aborts(test: &str, what: &str, body: impl FnOnce()) {
     let Some(output) = child(test, &[], body) else { return };
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{:?}: {error}", output.status);
@@ -24,9 +24,9 @@ fn layout(size: usize) -> Layout {
     Layout::from_size_align(size, 8).expect("valid")
 }
 
-/// Frees `block`, and has the thread's pool give everything back.
+/// Frees `block`, and returns all that the thread cache pools to the spans.
 fn free(block: *mut u8, size: usize) {
-    // SAFETY: not sound on purpose; the process ends in here.
+    // SAFETY: not sound on purpose; the process aborts in here.
     unsafe { HEAP.dealloc(block, layout(size)) };
     neap::flush_thread();
 }
@@ -38,7 +38,7 @@ fn alloc(size: usize) -> *mut u8 {
 
 #[test]
 fn a_small_block_freed_twice() {
-    dies("a_small_block_freed_twice", "double free", || {
+    aborts("a_small_block_freed_twice", "double free", || {
         let (block, _other) = (alloc(64), alloc(64));
         free(block, 64);
         free(block, 64);
@@ -46,8 +46,8 @@ fn a_small_block_freed_twice() {
 }
 
 #[test]
-fn twice_within_the_pool() {
-    dies("twice_within_the_pool", "double free", || {
+fn twice_within_the_thread_cache() {
+    aborts("twice_within_the_thread_cache", "double free", || {
         let block = alloc(64);
         // SAFETY: not sound on purpose.
         unsafe { HEAP.dealloc(block, layout(64)) };
@@ -57,10 +57,10 @@ fn twice_within_the_pool() {
 
 #[test]
 fn twice_around_another_when_its_span_is_empty_by_then() {
-    dies("twice_around_another_when_its_span_is_empty_by_then", "double free", || {
+    aborts("twice_around_another_when_its_span_is_empty_by_then", "double free", || {
         let mut blocks: Vec<_> = (0..400).map(|_| alloc(3072)).collect();
         blocks.sort();
-        // Of two spans of 256 KiB, one block each.
+        // One block from each of two spans of 256 KiB.
         let (first, second) = (blocks[100], blocks[200]);
         assert_ne!(first as usize >> 18, second as usize >> 18);
         blocks.retain(|&block| block != first && block != second);
@@ -75,7 +75,7 @@ fn twice_around_another_when_its_span_is_empty_by_then() {
 
 #[test]
 fn twice_from_two_threads() {
-    dies("twice_from_two_threads", "double free", || {
+    aborts("twice_from_two_threads", "double free", || {
         let block = alloc(64).addr();
         for _ in 0..2 {
             let _ = std::thread::spawn(move || free(block as *mut u8, 64)).join();
@@ -85,7 +85,7 @@ fn twice_from_two_threads() {
 
 #[test]
 fn a_run_freed_twice() {
-    dies("a_run_freed_twice", "double free", || {
+    aborts("a_run_freed_twice", "double free", || {
         let block = alloc(1 << 20);
         free(block, 1 << 20);
         free(block, 1 << 20);
@@ -94,7 +94,7 @@ fn a_run_freed_twice() {
 
 #[test]
 fn a_pooled_run_freed_twice() {
-    dies("a_pooled_run_freed_twice", "double free", || {
+    aborts("a_pooled_run_freed_twice", "double free", || {
         let block = alloc(100_000);
         free(block, 100_000);
         free(block, 100_000);
@@ -103,7 +103,7 @@ fn a_pooled_run_freed_twice() {
 
 #[test]
 fn a_mapping_freed_twice() {
-    dies("a_mapping_freed_twice", "double free", || {
+    aborts("a_mapping_freed_twice", "double free", || {
         let block = alloc(8 << 20);
         free(block, 8 << 20);
         free(block, 8 << 20);
@@ -112,28 +112,30 @@ fn a_mapping_freed_twice() {
 
 #[test]
 fn an_address_on_the_stack() {
-    dies("an_address_on_the_stack", "not allocated by Neap", || {
+    aborts("an_address_on_the_stack", "not allocated by Neap", || {
         let mut place = [0u64; 16];
         free(place.as_mut_ptr().cast(), 64);
     });
 }
 
 #[test]
-fn an_address_of_nothing() {
-    dies("an_address_of_nothing", "not allocated by Neap", || free(0xdead_beef_0000 as *mut u8, 1 << 20));
+fn an_address_of_no_mapping() {
+    aborts("an_address_of_no_mapping", "not allocated by Neap", || {
+        free(0xdead_beef_0000 as *mut u8, 1 << 20)
+    });
 }
 
 #[test]
 fn an_address_inside_a_block() {
-    dies("an_address_inside_a_block", "inside a block", || {
+    aborts("an_address_inside_a_block", "inside a block", || {
         let block = alloc(64);
         free(block.wrapping_add(8), 64);
     });
 }
 
 #[test]
-fn an_address_behind_a_spans_last_block() {
-    dies("an_address_behind_a_spans_last_block", "inside a block", || {
+fn an_address_after_a_spans_last_block() {
+    aborts("an_address_after_a_spans_last_block", "inside a block", || {
         let span = alloc(48).addr() & !0xffff;
         free((span + 0x10000 / 48 * 48) as *mut u8, 48);
     });
@@ -141,14 +143,14 @@ fn an_address_behind_a_spans_last_block() {
 
 #[test]
 fn the_last_slice_of_a_large_block() {
-    dies("the_last_slice_of_a_large_block", "inside a block", || {
+    aborts("the_last_slice_of_a_large_block", "inside a block", || {
         free(alloc(4 << 20).wrapping_add(63 << 16), 64);
     });
 }
 
 #[test]
 fn the_last_slice_of_a_large_block_as_a_large_one() {
-    dies("the_last_slice_of_a_large_block_as_a_large_one", "inside a block", || {
+    aborts("the_last_slice_of_a_large_block_as_a_large_one", "inside a block", || {
         free(alloc(4 << 20).wrapping_add(63 << 16), 1 << 20);
     });
 }
@@ -161,24 +163,26 @@ fn in_a_later_slice() -> *mut u8 {
 
 #[test]
 fn a_wrong_size_in_a_later_slice() {
-    dies("a_wrong_size_in_a_later_slice", "size that is not the block's", || free(in_a_later_slice(), 64));
+    aborts("a_wrong_size_in_a_later_slice", "size that is not the block's", || free(in_a_later_slice(), 64));
 }
 
 #[test]
 fn a_large_size_in_a_later_slice() {
-    dies("a_large_size_in_a_later_slice", "size that is not the block's", || {
+    aborts("a_large_size_in_a_later_slice", "size that is not the block's", || {
         free(in_a_later_slice(), 48 << 10)
     });
 }
 
 #[test]
 fn a_large_blocks_start_as_a_small_one() {
-    dies("a_large_blocks_start_as_a_small_one", "size that is not the block's", || free(alloc(1 << 20), 64));
+    aborts("a_large_blocks_start_as_a_small_one", "size that is not the block's", || {
+        free(alloc(1 << 20), 64)
+    });
 }
 
 #[test]
 fn a_wrong_size() {
-    dies("a_wrong_size", "size that is not the block's", || {
+    aborts("a_wrong_size", "size that is not the block's", || {
         let block = alloc(64);
         free(block, 500);
     });

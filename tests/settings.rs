@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 static HEAP: Neap = Neap::new().tick_interval(Duration::from_secs(3600));
 
 #[test]
-fn invalid_values_are_said_once_and_ignored() {
+fn invalid_values_are_reported_once_and_ignored() {
     let environment = [
         ("NEAP_TICK_INTERVAL_MS", "soon"),
         ("NEAP_BACKGROUND", "2"),
@@ -19,7 +19,7 @@ fn invalid_values_are_said_once_and_ignored() {
         ("NEAP_LIMIT_FROM_CGROUP", "yes"),
         ("NEAP_HUGE_PAGES", "always"),
     ];
-    let Some(output) = child("invalid_values_are_said_once_and_ignored", &environment, || {
+    let Some(output) = child("invalid_values_are_reported_once_and_ignored", &environment, || {
         drop(vec![1u8; 1000]);
     }) else {
         return;
@@ -33,12 +33,12 @@ fn invalid_values_are_said_once_and_ignored() {
 }
 
 #[test]
-fn the_ticker_can_be_switched_on() {
+fn the_background_thread_can_be_switched_on() {
     let environment = [("NEAP_TICK_INTERVAL_MS", "20"), ("NEAP_BACKGROUND", "1")];
-    common::child_succeeds("the_ticker_can_be_switched_on", &environment, || {
+    common::child_succeeds("the_background_thread_can_be_switched_on", &environment, || {
         drop((0..10_000).map(|n| Box::new([n; 20])).collect::<Vec<_>>());
         let end = Instant::now() + Duration::from_secs(30);
-        // Quiet from here on: only the ticker can do it, until nothing is left.
+        // No allocation from here on: only the background thread can tick, until nothing is left.
         while neap::stats().ticks < 3 {
             assert!(Instant::now() < end, "no tick: {}", neap::stats());
             std::thread::sleep(Duration::from_millis(10));
@@ -47,36 +47,49 @@ fn the_ticker_can_be_switched_on() {
 }
 
 #[test]
-fn activity_ticks_without_a_ticker() {
-    common::child_succeeds("activity_ticks_without_a_ticker", &[("NEAP_TICK_INTERVAL_MS", "20")], || {
-        let end = Instant::now() + Duration::from_secs(30);
-        while neap::stats().ticks < 5 {
-            assert!(Instant::now() < end, "no tick: {}", neap::stats());
+fn allocations_tick_without_a_background_thread() {
+    common::child_succeeds(
+        "allocations_tick_without_a_background_thread",
+        &[("NEAP_TICK_INTERVAL_MS", "20")],
+        || {
+            let end = Instant::now() + Duration::from_secs(30);
+            while neap::stats().ticks < 5 {
+                assert!(Instant::now() < end, "no tick: {}", neap::stats());
+                drop((0..10_000).map(|n| Box::new([n; 20])).collect::<Vec<_>>());
+            }
+        },
+    );
+}
+
+#[test]
+fn a_thread_cache_can_be_bounded_to_nothing() {
+    common::child_succeeds(
+        "a_thread_cache_can_be_bounded_to_nothing",
+        &[("NEAP_THREAD_POOL_BYTES", "0")],
+        || {
             drop((0..10_000).map(|n| Box::new([n; 20])).collect::<Vec<_>>());
-        }
-    });
+            assert_eq!(neap::stats().pooled_local, 0);
+        },
+    );
 }
 
 #[test]
-fn a_pool_can_be_bounded_to_nothing() {
-    common::child_succeeds("a_pool_can_be_bounded_to_nothing", &[("NEAP_THREAD_POOL_BYTES", "0")], || {
-        drop((0..10_000).map(|n| Box::new([n; 20])).collect::<Vec<_>>());
-        assert_eq!(neap::stats().pooled_local, 0);
-    });
+fn a_thread_cache_stays_within_its_bytes() {
+    common::child_succeeds(
+        "a_thread_cache_stays_within_its_bytes",
+        &[("NEAP_THREAD_POOL_BYTES", "100000")],
+        || {
+            for size in 1..2000 {
+                drop((0..300).map(|_| vec![1u8; size]).collect::<Vec<_>>());
+            }
+            let stats = neap::stats();
+            assert!(stats.pooled_local > 0 && stats.pooled_local <= 100_000 * stats.threads, "{stats}");
+        },
+    );
 }
 
-#[test]
-fn a_pool_stays_within_its_bytes() {
-    common::child_succeeds("a_pool_stays_within_its_bytes", &[("NEAP_THREAD_POOL_BYTES", "100000")], || {
-        for size in 1..2000 {
-            drop((0..300).map(|_| vec![1u8; size]).collect::<Vec<_>>());
-        }
-        let stats = neap::stats();
-        assert!(stats.pooled_local > 0 && stats.pooled_local <= 100_000 * stats.threads, "{stats}");
-    });
-}
-
-/// Blocks of drifting sizes, 24 MiB live; the most that was resident above the start.
+/// Allocates blocks whose sizes drift, 24 MiB of them live. Returns the most memory that
+/// was resident above the start.
 fn most_while_sizes_drift() -> usize {
     let mut random = Random(5);
     let mut live: std::collections::VecDeque<Vec<u8>> = std::collections::VecDeque::with_capacity(100_000);
@@ -122,10 +135,14 @@ fn a_soft_limit_below_what_is_live_fails_nothing() {
     );
 }
 
-/// Whatever the machine's groups say.
+/// Whatever limits the machine's control groups have.
 #[test]
-fn a_groups_limit_can_be_asked_for() {
-    common::child_succeeds("a_groups_limit_can_be_asked_for", &[("NEAP_LIMIT_FROM_CGROUP", "1")], || {
-        assert_eq!((1..3000).map(|size| vec![1u8; size].len()).sum::<usize>(), 2999 * 1500);
-    });
+fn the_limit_of_a_control_group_can_be_asked_for() {
+    common::child_succeeds(
+        "the_limit_of_a_control_group_can_be_asked_for",
+        &[("NEAP_LIMIT_FROM_CGROUP", "1")],
+        || {
+            assert_eq!((1..3000).map(|size| vec![1u8; size].len()).sum::<usize>(), 2999 * 1500);
+        },
+    );
 }

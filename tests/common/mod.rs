@@ -1,12 +1,17 @@
-//! What the tests share: a child process of one's own, and resident memory.
+//! What the tests share: child processes, figures of memory and of size classes, and
+//! how many cases property tests try.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod one_class;
+
+use neap::ClassStats;
+use proptest::test_runner::{Config, FileFailurePersistence};
 use std::process::{Command, Output};
 
 const CHILD: &str = "NEAP_TEST_CHILD";
 
-/// Runs `body` in a child process, so that its memory, its settings or its end
-/// is its own. `test` is the calling test's name.
+/// Runs `body` in a child process, which has its own memory and settings, and may
+/// abort. `test` is the calling test's name.
 pub fn child(test: &str, environment: &[(&str, &str)], body: impl FnOnce()) -> Option<Output> {
     if std::env::var_os(CHILD).is_some_and(|name| name == test) {
         body();
@@ -18,7 +23,7 @@ pub fn child(test: &str, environment: &[(&str, &str)], body: impl FnOnce()) -> O
     Some(command.output().expect("a child process"))
 }
 
-/// The same for a child that should end well.
+/// The same for a child that must exit with 0.
 pub fn child_succeeds(test: &str, environment: &[(&str, &str)], body: impl FnOnce()) {
     if let Some(output) = child(test, environment, body) {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -34,6 +39,28 @@ pub fn child_succeeds(test: &str, environment: &[(&str, &str)], body: impl FnOnc
             text(&output.stdout),
             text(&output.stderr)
         );
+    }
+}
+
+/// The figures of the size class with blocks of so many bytes.
+pub fn class_of(block_size: usize) -> ClassStats {
+    *neap::stats().classes.iter().find(|class| class.block_size == block_size).expect("the class")
+}
+
+/// A property test tries `cases`, or as many as `PROPTEST_CASES` asks for. What failed is
+/// noted in the target folder, not among the sources, and tried first the next time.
+pub fn property(cases: u32) -> Config {
+    let asked_for = std::env::var_os("PROPTEST_CASES").is_some();
+    let default = Config::default();
+    Config {
+        cases: if asked_for { default.cases } else { cases },
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(concat!(
+            env!("CARGO_TARGET_TMPDIR"),
+            "/",
+            env!("CARGO_CRATE_NAME"),
+            ".proptest"
+        )))),
+        ..default
     }
 }
 

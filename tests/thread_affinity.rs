@@ -1,5 +1,6 @@
-//! Threads that work side by side keep to spans of their own, so that they do not
-//! write to the same cache lines: also threads that go on with what another left.
+//! Threads that work side by side allocate from spans of their own, so that they do
+//! not write to the same cache lines. So do threads that take over the thread cache
+//! of one that ended.
 
 mod common;
 
@@ -11,7 +12,7 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 
-// No tick, which would empty what threads leave behind.
+// No tick: it would empty the thread caches that ended threads leave.
 #[global_allocator]
 static HEAP: Neap = Neap::new().tick_interval(std::time::Duration::from_secs(1000));
 
@@ -21,8 +22,8 @@ fn slice_of(block: &Block) -> usize {
     block.as_ptr() as usize >> 16
 }
 
-/// Waits for `turn` to come; without allocating, as nothing of another thread's
-/// should get into this one's pools.
+/// Waits for `turn`, without allocating: nothing of another thread's may get into
+/// this one's cache.
 fn wait_for(turns: &AtomicUsize, turn: usize) {
     while turns.load(SeqCst) != turn {
         thread::yield_now();
@@ -30,8 +31,8 @@ fn wait_for(turns: &AtomicUsize, turn: usize) {
 }
 
 #[test]
-fn a_thread_gets_the_heap_of_its_parents_last_one() {
-    child_succeeds("a_thread_gets_the_heap_of_its_parents_last_one", &[], || {
+fn a_thread_gets_the_cache_of_its_parents_last_one() {
+    child_succeeds("a_thread_gets_the_cache_of_its_parents_last_one", &[], || {
         const ROUNDS: usize = 20;
         const TOGETHER: usize = 3;
         static TURNS: AtomicUsize = AtomicUsize::new(2 * TOGETHER);
@@ -39,8 +40,8 @@ fn a_thread_gets_the_heap_of_its_parents_last_one() {
         let parent = |number: usize| {
             let (mut last, mut moved) = (0, 0);
             for round in 0..ROUNDS {
-                // The first ones at the same time, so that there are two heaps;
-                // later ones in turn, each with both heaps to choose from.
+                // The first rounds at the same time, so that there are two thread caches;
+                // later ones in turn, each with both caches to choose from.
                 let together = round < TOGETHER;
                 if !together {
                     wait_for(&TURNS, round * 2 + (number + round) % 2);
@@ -53,7 +54,7 @@ fn a_thread_gets_the_heap_of_its_parents_last_one() {
                     slice_of(&block)
                 });
                 let slice = worker.join().expect("no panic");
-                // A panic in here would leave the other one waiting.
+                // A panic in here would leave the other parent waiting.
                 moved += usize::from(!together && slice != last);
                 last = slice;
                 if together {
@@ -68,15 +69,15 @@ fn a_thread_gets_the_heap_of_its_parents_last_one() {
             let parents = [0, 1].map(|number| scope.spawn(move || parent(number)));
             parents.map(|parent| parent.join().expect("no panic")).into()
         });
-        assert_ne!(slices[0].0, slices[1].0, "one heap for both");
-        // The last ones that ran together may have had each other's.
+        assert_ne!(slices[0].0, slices[1].0, "one thread cache for both");
+        // The last two that ran at the same time may have had each other's.
         assert!(slices.iter().all(|line| line.1 <= 1), "{slices:?}");
     });
 }
 
 #[test]
-fn a_thread_takes_from_the_spans_it_had() {
-    child_succeeds("a_thread_takes_from_the_spans_it_had", &[], || {
+fn a_thread_refills_from_the_spans_it_had() {
+    child_succeeds("a_thread_refills_from_the_spans_it_had", &[], || {
         static TURNS: AtomicUsize = AtomicUsize::new(0);
         static BOTH: Barrier = Barrier::new(2);
         let work = |number: usize| {
@@ -87,7 +88,7 @@ fn a_thread_takes_from_the_spans_it_had() {
             wait_for(&TURNS, number);
             neap::flush_thread();
             TURNS.fetch_add(1, SeqCst);
-            // The one whose spans were listed first takes first.
+            // The thread whose spans were listed first allocates first.
             wait_for(&TURNS, 2 + number);
             let again: Vec<_> = (0..40).map(|_| Block::new([0; 1000])).collect();
             TURNS.fetch_add(1, SeqCst);

@@ -1,5 +1,5 @@
-//! Where blocks lie: a few of many sizes in different sets of a cache, many of one
-//! size side by side.
+//! Where blocks lie: a few blocks of many sizes in different sets of a processor's
+//! cache, many blocks of one size side by side.
 
 mod common;
 
@@ -30,21 +30,21 @@ fn blocks(size: usize, count: usize) -> Vec<usize> {
 #[test]
 fn first_blocks_of_many_sizes_lie_in_different_lines() {
     child_succeeds("first_blocks_of_many_sizes_lie_in_different_lines", &[], || {
-        // A thread of its own has spans of its own, from which nothing was taken yet.
-        // One of each class from 128 bytes to 1 KiB.
+        // A new thread has spans of its own, with no block allocated yet.
+        // One block of each class from 128 bytes to 1 KiB.
         let sizes =
             [128, 256, 512].into_iter().flat_map(|double| (0..8).map(move |part| double + part * double / 8));
         let firsts = thread::spawn(|| sizes.map(|size| blocks(size, 1)[0]).collect::<Vec<_>>());
         let lines: HashSet<_> =
             firsts.join().expect("no panic").iter().map(|first| first % PAGE / LINE).collect();
-        // By chance some share one; 24 at the start of their spans would share one or two.
+        // Some share one by chance. At the start of their spans, all 24 would share one or two.
         assert!(lines.len() > 8, "{} lines for 24 sizes", lines.len());
     });
 }
 
 #[test]
-fn many_blocks_are_handed_out_from_the_start_of_their_spans_on() {
-    child_succeeds("many_blocks_are_handed_out_from_the_start_of_their_spans_on", &[], || {
+fn many_blocks_are_allocated_from_the_start_of_their_spans() {
+    child_succeeds("many_blocks_are_allocated_from_the_start_of_their_spans", &[], || {
         let all = blocks(96, 20_000);
         let ascending = all.windows(2).filter(|pair| pair[1] == pair[0] + 96).count();
         assert!(ascending > all.len() * 98 / 100, "{ascending} of {} follow their neighbour", all.len());
@@ -53,7 +53,7 @@ fn many_blocks_are_handed_out_from_the_start_of_their_spans_on() {
             firsts.entry(address / SLICE).or_insert(address % SLICE);
         }
         let at_start = firsts.values().filter(|&&first| first == 0).count();
-        // Not those begun while few were wanted.
+        // Without the spans of which the first blocks were allocated while few were wanted.
         assert!(at_start + 3 >= firsts.len(), "{at_start} of {} spans", firsts.len());
     });
 }

@@ -1,4 +1,4 @@
-//! The background ticker: rests when nothing is left to age, and comes back.
+//! The background thread ticks, rests when nothing is left to age, and wakes again.
 
 mod common;
 
@@ -11,7 +11,7 @@ const INTERVAL: Duration = Duration::from_millis(20);
 #[global_allocator]
 static HEAP: Neap = Neap::new().tick_interval(INTERVAL).background(true);
 
-/// Without allocating: ticks until none came for ten intervals.
+/// Waits, without allocating, until no tick came for ten intervals.
 fn wait_until_it_rests() -> u64 {
     let end = Instant::now() + Duration::from_secs(20);
     loop {
@@ -24,7 +24,7 @@ fn wait_until_it_rests() -> u64 {
     }
 }
 
-/// How often the threads of this process went to sleep, the caller not counted.
+/// How often the other threads of this process went to sleep.
 fn switches_of_others() -> u64 {
     let own = own_thread();
     let tasks = std::fs::read_dir("/proc/self/task").expect("proc").map(|task| task.expect("a task").path());
@@ -43,18 +43,18 @@ fn own_thread() -> String {
 }
 
 #[test]
-fn it_rests_when_nothing_is_left_and_comes_back() {
-    child_succeeds("it_rests_when_nothing_is_left_and_comes_back", &[], || {
+fn it_rests_when_nothing_is_left_and_wakes_again() {
+    child_succeeds("it_rests_when_nothing_is_left_and_wakes_again", &[], || {
         drop((0..10_000).map(|n| Box::new([n; 20])).collect::<Vec<_>>());
         for round in 0..5 {
             let ticks = wait_until_it_rests();
             std::thread::sleep(INTERVAL * 20);
             assert_eq!(neap::stats().ticks, ticks, "round {round}");
-            // One pair brings it back, by way of the slow path it must take.
+            // One allocation and free wake it, by way of the slow path they must take.
             drop(std::hint::black_box(Box::new([round; 20])));
             let end = Instant::now() + Duration::from_secs(20);
             while neap::stats().ticks == ticks {
-                assert!(Instant::now() < end, "round {round}: it does not come back");
+                assert!(Instant::now() < end, "round {round}: it does not wake");
                 std::thread::sleep(INTERVAL);
             }
         }
@@ -73,13 +73,13 @@ fn while_it_rests_no_thread_is_switched_to() {
                 })
             })
             .collect();
-        // Reading allocates, so it is done around the rest, not in it.
+        // Reading the counts allocates, so it is done before and after the rest.
         wait_until_it_rests();
         let before = switches_of_others();
         wait_until_it_rests();
         std::thread::sleep(INTERVAL * 100);
         let after = switches_of_others();
-        // A hundred intervals; coming to rest takes some.
+        // In more than a hundred intervals. It takes some switches until it rests.
         assert!(after - before < 60, "{} switches", after - before);
         sleepers.iter().for_each(|sleeper| sleeper.thread().unpark());
         sleepers.into_iter().for_each(|sleeper| sleeper.join().expect("no panic"));
@@ -94,7 +94,7 @@ fn what_is_freed_just_before_it_rests_goes_too() {
             drop((0..2000).map(|_| vec![1u8; 3000]).collect::<Vec<_>>());
             drop(vec![1u8; MIB]);
             drop(vec![1u8; 6 * MIB]);
-            // Some of these fall into the moment in which it lies down.
+            // Some of these fall into the moment in which it goes to rest.
             std::thread::sleep(INTERVAL * 2 + Duration::from_millis(pause * 3));
         }
         wait_until_it_rests();
@@ -119,13 +119,13 @@ fn it_survives_a_destructor_that_panics() {
             while !pool.is_empty() {
                 assert!(Instant::now() < end, "{pool:?}");
                 std::thread::sleep(INTERVAL);
-                // Starts the ticker, if it is not there yet.
+                // Starts the background thread, if it is not there yet.
                 drop((0..1000).map(|n| Box::new([n; 20])).collect::<Vec<_>>());
             }
         }
         let ticks = neap::stats().ticks;
         std::thread::sleep(INTERVAL * 10);
-        assert!(neap::stats().ticks > ticks, "the ticker is gone");
+        assert!(neap::stats().ticks > ticks, "the background thread is gone");
     });
 }
 
@@ -142,8 +142,8 @@ fn a_large_block_of_an_unusual_alignment_lets_it_rest() {
     });
 }
 
-/// For the C library a process is over when its last thread has returned; the
-/// ticker must not be the one that stays.
+/// For the C library a process is over when its last thread has returned. The
+/// background thread must not be the one that stays.
 #[test]
 fn a_forks_child_ends_when_its_last_thread_returns() {
     child_succeeds("a_forks_child_ends_when_its_last_thread_returns", &[], || {

@@ -1,4 +1,6 @@
-//! `Pool<T>` has the properties of Go's `sync.Pool`.
+//! `Pool<T>` keeps what Go's `sync.Pool` promises.
+
+mod common;
 
 use neap::{Pool, Tier, TierOrder};
 use proptest::prelude::*;
@@ -6,14 +8,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier, Mutex, MutexGuard};
 
-/// Ticks of one test would age another's pools, so tests run one at a time.
-static ALONE: Mutex<()> = Mutex::new(());
+/// A tick of one test would age another's pools, so tests run one at a time.
+static ONE: Mutex<()> = Mutex::new(());
 
-fn alone() -> MutexGuard<'static, ()> {
-    ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    ONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Counts how many of its kind live.
+/// Counts how many of its kind are alive.
 struct Counted(Arc<AtomicUsize>);
 
 impl Counted {
@@ -30,8 +32,8 @@ impl Drop for Counted {
 }
 
 #[test]
-fn an_empty_pool_makes_and_one_that_is_not_gives_what_was_put() {
-    let _alone = alone();
+fn an_empty_pool_makes_objects_and_another_returns_what_was_put() {
+    let _one = one_at_a_time();
     let pool: Pool<String> = Pool::new(|| "new".into());
     assert!(pool.try_take().is_none());
     assert_eq!(pool.take(), "new");
@@ -45,7 +47,7 @@ fn an_empty_pool_makes_and_one_that_is_not_gives_what_was_put() {
 
 #[test]
 fn an_object_comes_back_as_it_was_left_unless_reset() {
-    let _alone = alone();
+    let _one = one_at_a_time();
     let dirty: Pool<Vec<u8>> = Pool::new(Vec::new);
     dirty.get().push(7);
     assert_eq!(*dirty.get(), [7]);
@@ -57,15 +59,15 @@ fn an_object_comes_back_as_it_was_left_unless_reset() {
 
 #[test]
 fn into_inner_keeps_the_object() {
-    let _alone = alone();
+    let _one = one_at_a_time();
     let pool: Pool<u32> = Pool::new(|| 1);
     let kept = pool.get().into_inner();
     assert_eq!((kept, pool.is_empty()), (1, true));
 }
 
 #[test]
-fn two_ticks_drop_what_nobody_takes() {
-    let _alone = alone();
+fn two_ticks_drop_what_nobody_took() {
+    let _one = one_at_a_time();
     for by_hand in [true, false] {
         let alive = Arc::new(AtomicUsize::new(0));
         let of = alive.clone();
@@ -75,7 +77,7 @@ fn two_ticks_drop_what_nobody_takes() {
         assert_eq!((pool.len(Tier::Local), pool.len(Tier::Victim)), (10, 0));
         tick();
         assert_eq!((pool.len(Tier::Local), pool.len(Tier::Victim)), (0, 10));
-        // One is taken from the victims, and put to the local tier.
+        // Takes one from the victim tier, and puts it into the local tier.
         drop(pool.get());
         assert_eq!((pool.len(Tier::Local), pool.len(Tier::Victim)), (1, 9));
         tick();
@@ -87,8 +89,8 @@ fn two_ticks_drop_what_nobody_takes() {
 }
 
 #[test]
-fn a_steady_load_ages_the_rest_only_if_local_is_first() {
-    let _alone = alone();
+fn under_steady_load_the_rest_ages_only_if_local_is_first() {
+    let _one = one_at_a_time();
     for (order, left) in [(TierOrder::LocalFirst, 1), (TierOrder::VictimFirst, 10)] {
         let pool: Pool<u32> = Pool::with(|| 0, None, order);
         (0..10).for_each(|n| pool.put(n));
@@ -101,8 +103,8 @@ fn a_steady_load_ages_the_rest_only_if_local_is_first() {
 }
 
 #[test]
-fn other_threads_objects_are_found_also_after_their_end() {
-    let _alone = alone();
+fn other_threads_objects_are_found_even_after_the_threads_ended() {
+    let _one = one_at_a_time();
     let alive = Arc::new(AtomicUsize::new(0));
     let of = alive.clone();
     let pool = Arc::new(Pool::new(move || Counted::new(&of)));
@@ -112,19 +114,19 @@ fn other_threads_objects_are_found_also_after_their_end() {
         objects.into_iter().for_each(|object| theirs.put(object));
     };
     std::thread::spawn(fill.clone()).join().expect("no panic");
-    let mine: Vec<_> = (0..100).map(|_| pool.try_take().expect("a dead thread's")).collect();
+    let mine: Vec<_> = (0..100).map(|_| pool.try_take().expect("an ended thread's")).collect();
     assert!(pool.try_take().is_none());
     drop(mine);
     std::thread::spawn(fill).join().expect("no panic");
     assert_eq!(alive.load(SeqCst), 100);
     neap::tick();
     neap::tick();
-    assert_eq!(alive.load(SeqCst), 0, "a dead thread's objects age");
+    assert_eq!(alive.load(SeqCst), 0, "an ended thread's objects age");
 }
 
 #[test]
 fn a_dropped_or_cleared_pool_drops_its_objects_once() {
-    let _alone = alone();
+    let _one = one_at_a_time();
     let alive = Arc::new(AtomicUsize::new(0));
     let of = alive.clone();
     let pool = Pool::new(move || Counted::new(&of));
@@ -142,8 +144,8 @@ fn a_dropped_or_cleared_pool_drops_its_objects_once() {
 }
 
 #[test]
-fn panics_harm_nothing() {
-    let _alone = alone();
+fn a_panic_in_new_reset_or_drop_leaves_the_pool_whole() {
+    let _one = one_at_a_time();
     let fail = Arc::new(AtomicUsize::new(0));
     let failing = fail.clone();
     let pool = Pool::new(move || if failing.load(SeqCst) == 1 { panic!("in new") } else { vec![1] });
@@ -173,10 +175,10 @@ fn panics_harm_nothing() {
     assert_eq!((dropping.len(Tier::Local), dropping.len(Tier::Victim)), (1, 0));
 }
 
-/// Many threads put and take numbered objects; each is in one place.
+/// Many threads put and take numbered objects. Each object is always in one place.
 #[test]
 fn no_object_is_lost_or_doubled_under_stress() {
-    let _alone = alone();
+    let _one = one_at_a_time();
     const OBJECTS: usize = 500;
     let pool: Arc<Pool<usize>> = Arc::new(Pool::new(|| usize::MAX));
     (0..OBJECTS).for_each(|object| pool.put(object));
@@ -207,10 +209,10 @@ fn no_object_is_lost_or_doubled_under_stress() {
     assert_eq!(all, (0..OBJECTS).collect::<Vec<_>>());
 }
 
-/// More threads at a time than have shards of their own.
+/// More threads at once than there are shards.
 #[test]
 fn threads_beyond_the_table_share() {
-    let _alone = alone();
+    let _one = one_at_a_time();
     let pool: Arc<Pool<usize>> = Arc::new(Pool::new(|| 0));
     let barrier = Arc::new(Barrier::new(200));
     let threads: Vec<_> = (0..200)
@@ -238,7 +240,9 @@ enum Step {
 }
 
 proptest! {
-    /// One thread's pool is two bags; a tick moves and empties as said.
+    #![proptest_config(common::property(256))]
+
+    /// For one thread a pool is two bags. A tick drops the victims, and what was local becomes victim.
     #[test]
     fn the_tiers_are_two_bags(steps in prop::collection::vec(prop_oneof![
         4 => any::<u32>().prop_map(Step::Put),
@@ -246,7 +250,7 @@ proptest! {
         1 => Just(Step::Tick),
         1 => Just(Step::Clear),
     ], 0..200)) {
-        let _alone = alone();
+        let _one = one_at_a_time();
         let pool: Pool<u32> = Pool::new(|| 0);
         let (mut local, mut victim): (Vec<u32>, Vec<u32>) = Default::default();
         for step in steps {
@@ -259,7 +263,7 @@ proptest! {
                     Some(object) => {
                         let bag = if local.is_empty() { &mut victim } else { &mut local };
                         let at = bag.iter().position(|&other| other == object);
-                        bag.remove(at.expect("from the tier whose turn it is"));
+                        bag.remove(at.expect("an object of the tier whose turn it is"));
                     }
                     None => prop_assert!(local.is_empty() && victim.is_empty()),
                 },

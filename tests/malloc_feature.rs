@@ -1,4 +1,4 @@
-//! With the feature `malloc`, what C code allocates is Neap's too.
+//! With the feature `malloc`, Neap also serves what C code allocates.
 #![cfg(feature = "malloc")]
 
 mod common;
@@ -10,7 +10,7 @@ use std::time::Duration;
 static HEAP: Neap = Neap::new().background(true).tick_interval(Duration::from_millis(20));
 
 #[test]
-fn the_c_library_allocates_here() {
+fn the_c_librarys_blocks_are_neaps() {
     let before = neap::stats().live;
     let text = std::ffi::CString::new(vec![b'x'; 3_000_000]).expect("no null");
     // SAFETY: a C string; each copy is freed once.
@@ -23,9 +23,9 @@ fn the_c_library_allocates_here() {
 }
 
 #[test]
-fn the_programs_settings_hold() {
-    common::child_succeeds("the_programs_settings_hold", &[], || {
-        // C's malloc was called long before; the ticker runs all the same, until it rests.
+fn the_programs_settings_apply() {
+    common::child_succeeds("the_programs_settings_apply", &[], || {
+        // C called malloc long before. The background thread runs all the same, until it rests.
         let boxes: Vec<_> = (0..100_000).map(Box::new).collect();
         drop(boxes);
         let before = neap::stats().ticks;
@@ -35,10 +35,10 @@ fn the_programs_settings_hold() {
 }
 
 #[test]
-fn a_block_of_rusts_is_not_c_s_to_free() {
-    let output = common::child("a_block_of_rusts_is_not_c_s_to_free", &[], || {
+fn c_code_that_frees_a_block_of_rusts_aborts() {
+    let output = common::child("c_code_that_frees_a_block_of_rusts_aborts", &[], || {
         let block = Box::into_raw(Box::new([1u64; 20]));
-        // SAFETY: wrong on purpose; the process ends in here.
+        // SAFETY: wrong on purpose; the process aborts in here.
         unsafe { libc::free(block.cast()) };
     });
     if let Some(output) = output {

@@ -1,8 +1,8 @@
-//! Threads come and go: their blocks outlive them, their pools do not.
+//! Threads start and end: their blocks outlive them, and nothing else stays of them.
 
 mod common;
 
-use common::{MIB, child_succeeds, resident};
+use common::{MIB, child_succeeds, class_of, resident};
 use neap::Neap;
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::RefCell;
@@ -13,8 +13,8 @@ use std::sync::mpsc;
 #[global_allocator]
 static HEAP: Neap = Neap::new();
 
-/// Runs `work` in a thread made by the C library, whose first operation is then
-/// an allocation; Rust's threads free first.
+/// Runs `work` in a thread made by the C library, so that its first operation is
+/// an allocation. Rust's threads free first.
 fn c_thread(work: extern "C" fn(*mut c_void) -> *mut c_void) -> libc::pthread_t {
     let mut thread = 0;
     // SAFETY: valid arguments.
@@ -28,8 +28,8 @@ fn join(thread: libc::pthread_t) {
     assert_eq!(unsafe { libc::pthread_join(thread, std::ptr::null_mut()) }, 0);
 }
 
-/// Takes some blocks, looks that they are its own, and frees them.
-extern "C" fn take_and_give(_: *mut c_void) -> *mut c_void {
+/// Allocates some blocks, checks that nobody else has them, and frees them.
+extern "C" fn alloc_and_free(_: *mut c_void) -> *mut c_void {
     let layout = Layout::from_size_align(64, 8).expect("valid");
     let mut blocks = [std::ptr::null_mut::<usize>(); 9];
     let own = &raw const blocks as usize;
@@ -53,26 +53,26 @@ extern "C" fn take_and_give(_: *mut c_void) -> *mut c_void {
 }
 
 #[test]
-fn threads_that_allocate_first_lose_nothing_of_what_was_left_to_them() {
-    child_succeeds("threads_that_allocate_first_lose_nothing_of_what_was_left_to_them", &[], || {
-        join(c_thread(take_and_give));
+fn threads_that_allocate_first_lose_no_block_of_the_cache_they_inherit() {
+    child_succeeds("threads_that_allocate_first_lose_no_block_of_the_cache_they_inherit", &[], || {
+        join(c_thread(alloc_and_free));
         let live = neap::stats().live;
-        (0..2000).for_each(|_| join(c_thread(take_and_give)));
+        (0..2000).for_each(|_| join(c_thread(alloc_and_free)));
         neap::purge();
         assert!(neap::stats().live < live + 16 * 1024, "{}", neap::stats());
     });
 }
 
 #[test]
-fn a_tick_between_joining_and_the_first_refill() {
-    child_succeeds("a_tick_between_joining_and_the_first_refill", &[], || {
+fn a_tick_between_getting_a_cache_and_the_first_refill() {
+    child_succeeds("a_tick_between_getting_a_cache_and_the_first_refill", &[], || {
         std::thread::spawn(|| {
             loop {
                 neap::tick();
             }
         });
         for _ in 0..20_000 {
-            let threads = [c_thread(take_and_give), c_thread(take_and_give)];
+            let threads = [c_thread(alloc_and_free), c_thread(alloc_and_free)];
             threads.into_iter().for_each(join);
         }
     });
@@ -104,14 +104,14 @@ fn twenty_thousand_threads_leave_nothing() {
         let grown = resident().saturating_sub(start);
         assert!(grown < MIB, "{grown}");
         assert!(neap::stats().live < live + 64 * 1024, "{}", neap::stats());
-        // The test's own, its harness's, and no other.
+        // Those of the test and of its harness, and no other.
         assert!(neap::stats().threads <= 3, "{}", neap::stats());
     });
 }
 
 #[test]
-fn blocks_freed_elsewhere_are_used_again() {
-    child_succeeds("blocks_freed_elsewhere_are_used_again", &[], || {
+fn blocks_freed_by_another_thread_are_used_again() {
+    child_succeeds("blocks_freed_by_another_thread_are_used_again", &[], || {
         let (send, receive) = mpsc::sync_channel::<Vec<Box<[u64; 6]>>>(4);
         let consumer =
             std::thread::spawn(move || receive.into_iter().map(|batch| batch.len()).sum::<usize>());
@@ -140,8 +140,8 @@ thread_local! {
     static AT_EXIT: RefCell<AllocatesAtExit> = const { RefCell::new(AllocatesAtExit(Vec::new())) };
 }
 
-/// A key's destructor that runs in every round the C library offers, so also
-/// after the thread has given its heap back.
+/// A destructor that runs in every round that the C library offers, so even after
+/// the thread has left its thread cache.
 static ROUNDS: AtomicUsize = AtomicUsize::new(0);
 static KEY: AtomicUsize = AtomicUsize::new(0);
 
@@ -162,8 +162,8 @@ extern "C" fn round(value: *mut c_void) {
 }
 
 #[test]
-fn destructors_may_allocate_before_and_after_the_heap_is_gone() {
-    child_succeeds("destructors_may_allocate_before_and_after_the_heap_is_gone", &[], || {
+fn destructors_may_allocate_before_and_after_the_cache_is_gone() {
+    child_succeeds("destructors_may_allocate_before_and_after_the_cache_is_gone", &[], || {
         let mut key = 0;
         // SAFETY: a live key and a destructor of ours.
         assert_eq!(unsafe { libc::pthread_key_create(&mut key, Some(round)) }, 0);
@@ -186,19 +186,16 @@ fn destructors_may_allocate_before_and_after_the_heap_is_gone() {
         spawn(500);
         neap::purge();
         assert!(ROUNDS.load(Relaxed) >= 3 * 510, "several rounds each");
-        // Each thread's last round leaves one block behind, as the test does not free it.
+        // Nobody frees the block of each thread's last round.
         let grown = neap::stats().live.saturating_sub(live);
         assert!(grown <= 500 * 256 + 32 * 1024, "{grown} {}", neap::stats());
     });
 }
 
 #[test]
-fn a_thread_may_flush_its_pool() {
-    child_succeeds("a_thread_may_flush_its_pool", &[], || {
-        let pooled = || {
-            let class = neap::stats().classes.into_iter().find(|class| class.block_size == 3072);
-            class.expect("the class").pooled_local
-        };
+fn a_thread_may_flush_its_cache() {
+    child_succeeds("a_thread_may_flush_its_cache", &[], || {
+        let pooled = || class_of(3072).pooled_local;
         drop((0..100u8).map(|n| vec![n; 3000]).collect::<Vec<_>>());
         assert!(pooled() > 0);
         neap::flush_thread();

@@ -1,23 +1,25 @@
-//! What the system grants at the start and denies later, and extremes.
+//! A kernel that offers less: no `membarrier`, no room to move pages, little address
+//! space, mappings that are not aligned. And a tick interval without an end.
 
 mod common;
 
 use common::{MIB, child_succeeds};
 use neap::Neap;
 use std::alloc::{GlobalAlloc, Layout};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 #[global_allocator]
 static HEAP: Neap = Neap::new();
 
-/// Where 8 MiB at once are refused but a quarter of it is not, a segment is
-/// still a whole number of granules.
+/// Where the system has no 8 MiB at once, but a quarter of it, a segment is still a
+/// whole number of granules.
 #[test]
 fn a_segment_is_never_below_a_granule() {
     use std::os::unix::process::CommandExt;
     if let Some(taken) = std::env::var_os("NEAP_TEST_TAKEN") {
         let taken: usize = taken.to_str().and_then(|text| text.parse().ok()).expect("a number");
-        // Address space that is not there for Neap, so that what is left at the end varies.
+        // Address space that Neap cannot have, so that what is left at the end varies.
         // SAFETY: a new mapping.
         let hole = unsafe {
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
@@ -66,8 +68,8 @@ fn a_segment_is_never_below_a_granule() {
     }
 }
 
-/// A mapping that happens to start on the alignment asked for may not be
-/// moved where it does not.
+/// A mapping may start at a multiple of the alignment by chance. It must not be
+/// moved to where it does not.
 #[test]
 fn a_large_block_that_grows_stays_aligned() {
     for shift in [13, 16, 20, 21, 22, 23, 24] {
@@ -106,9 +108,9 @@ fn a_large_block_that_grows_stays_aligned() {
 }
 
 #[test]
-fn an_endless_interval_never_ends() {
+fn an_endless_tick_interval_never_ends() {
     let environment = [("NEAP_TICK_INTERVAL_MS", "18446744073709551615")];
-    child_succeeds("an_endless_interval_never_ends", &environment, || {
+    child_succeeds("an_endless_tick_interval_never_ends", &environment, || {
         for _ in 0..20 {
             drop((0..2000).map(|n| Box::new([n; 20])).collect::<Vec<_>>());
         }
@@ -120,7 +122,21 @@ fn an_endless_interval_never_ends() {
     );
 }
 
-/// Lets this thread's calls of `membarrier` fail from now on.
+/// Counts one up and sleeps until somebody unparks this thread.
+fn park(count: &AtomicUsize) {
+    count.fetch_add(1, SeqCst);
+    std::thread::park();
+}
+
+/// Waits until so many have parked, and a little, so that they sleep.
+fn wait_for(count: &AtomicUsize, parked: usize) {
+    while count.load(SeqCst) < parked {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    std::thread::sleep(Duration::from_millis(20));
+}
+
+/// Makes this thread's calls of `membarrier` fail from now on.
 #[cfg(all(target_arch = "x86_64", not(neap_portable)))]
 fn deny_membarrier() {
     let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
@@ -144,52 +160,50 @@ fn deny_membarrier() {
     }
 }
 
-/// A program that shuts itself in after it has begun: without the barrier
-/// nobody may take another thread's magazines. (Elsewhere no barrier is needed.)
+/// A program that limits its own system calls after it has begun: without the barrier
+/// nobody may empty another thread's magazines. (Elsewhere no barrier is needed.)
 #[cfg(all(target_arch = "x86_64", not(neap_portable)))]
 #[test]
 fn where_the_barrier_is_denied_later_owners_keep_their_blocks() {
     let test = "where_the_barrier_is_denied_later_owners_keep_their_blocks";
     child_succeeds(test, &[("NEAP_TICK_INTERVAL_MS", "1000000")], || {
-        let pooled = || {
-            let stats = neap::stats();
-            stats.classes.iter().find(|class| class.block_size >= 3000).map_or(0, |class| class.pooled_local)
-        };
-        let fill = || drop((0..100).map(|_| vec![1u8; 3000]).collect::<Vec<_>>());
-        let owner = std::thread::spawn(move || {
+        static FILLED: AtomicUsize = AtomicUsize::new(0);
+        let pooled = || common::class_of(3072).pooled_local;
+        let owner = std::thread::spawn(|| {
             for _ in 0..2 {
-                fill();
-                std::thread::park();
+                drop((0..100).map(|_| vec![1u8; 3000]).collect::<Vec<_>>());
+                park(&FILLED);
             }
             (0..100).map(|_| vec![1u8; 3000]).map(|bytes| bytes.len()).sum::<usize>()
         });
-        let settle = || std::thread::sleep(Duration::from_millis(200));
-        settle();
+        wait_for(&FILLED, 1);
         assert!(pooled() > 0);
         (0..3).for_each(|_| neap::tick());
-        assert_eq!(pooled(), 0, "it is taken while there is a barrier");
+        assert_eq!(pooled(), 0, "emptied while there is a barrier");
         owner.thread().unpark();
-        settle();
+        wait_for(&FILLED, 2);
         deny_membarrier();
         (0..3).for_each(|_| neap::tick());
-        assert!(pooled() > 0, "taken without a barrier");
+        assert!(pooled() > 0, "emptied without a barrier");
         owner.thread().unpark();
         assert_eq!(owner.join().expect("no panic"), 300_000);
         neap::purge();
     });
 }
 
-/// Address space may be denied while a sleeping thread's slots are moved aside;
-/// the place they were to go to is then another's.
+/// The system may have no address space while a sleeping thread's slots are moved
+/// aside. The place they were to go to may then belong to somebody else.
 #[test]
-fn slots_that_cannot_be_moved_leave_others_alone() {
-    child_succeeds("slots_that_cannot_be_moved_leave_others_alone", &[], || {
-        let sleepers: Vec<_> = (0..3)
+fn slots_that_cannot_be_moved_harm_no_other_mapping() {
+    child_succeeds("slots_that_cannot_be_moved_harm_no_other_mapping", &[], || {
+        const SLEEPERS: usize = 3;
+        static PARKED: AtomicUsize = AtomicUsize::new(0);
+        let sleepers: Vec<_> = (0..SLEEPERS)
             .map(|_| {
                 std::thread::spawn(|| {
                     for _ in 0..4 {
                         drop((0..1000).map(|n| Box::new([n; 3])).collect::<Vec<_>>());
-                        std::thread::park();
+                        park(&PARKED);
                     }
                 })
             })
@@ -199,16 +213,15 @@ fn slots_that_cannot_be_moved_leave_others_alone() {
             // SAFETY: the pointer is to a live limit.
             assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) }, 0);
         };
-        let settle = || std::thread::sleep(Duration::from_millis(100));
-        settle();
+        wait_for(&PARKED, SLEEPERS);
         // The place is made, and used once.
         (0..4).for_each(|_| neap::tick());
         sleepers.iter().for_each(|sleeper| sleeper.thread().unpark());
-        settle();
+        wait_for(&PARKED, 2 * SLEEPERS);
         limit(1 << 20);
         (0..4).for_each(|_| neap::tick());
         limit(libc::RLIM_INFINITY);
-        // Whoever asks the system for pages now may get them where the place was.
+        // Who asks the system for pages now may get them where the place was.
         let pages: Vec<*mut u8> = (0..2000)
             .map(|_| {
                 let (access, flags) =
@@ -223,7 +236,7 @@ fn slots_that_cannot_be_moved_leave_others_alone() {
             })
             .collect();
         sleepers.iter().for_each(|sleeper| sleeper.thread().unpark());
-        settle();
+        wait_for(&PARKED, 3 * SLEEPERS);
         (0..4).for_each(|_| neap::tick());
         // SAFETY: ours.
         let lost = pages.iter().filter(|page| unsafe { page.read() } != 42).count();
