@@ -1,4 +1,4 @@
-//! Out of memory is null, and over when memory comes back.
+//! Without memory an allocation gives null. When there is memory again, all is as before.
 
 mod common;
 
@@ -6,22 +6,35 @@ use common::{MIB, child_succeeds};
 use neap::Neap;
 use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 #[global_allocator]
 static HEAP: Neap = Neap::new();
 
-/// Limits the address space to what is in use now and `more`.
+/// Limits the address space to what is in use now, and `more` bytes.
 fn limit(more: usize) {
     let text = std::fs::read_to_string("/proc/self/statm").expect("proc");
     let pages: usize = text.split(' ').next().and_then(|word| word.parse().ok()).expect("a number");
-    let bytes = (pages * 4096 + more) as libc::rlim_t;
+    set_limit((pages * 4096 + more) as libc::rlim_t);
+}
+
+fn set_limit(bytes: libc::rlim_t) {
     let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: the pointer is to a live limit.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) }, 0);
 }
 
-/// Allocates until null; the blocks, chained through their first word.
+/// Panics if something is not right, with memory to say so.
+fn check(right: bool, what: &str) {
+    if !right {
+        set_limit(libc::RLIM_INFINITY);
+        panic!("{what}");
+    }
+}
+
+/// Allocates until null. Returns how many blocks, and the blocks, each with the address
+/// of the next in its first word.
 fn exhaust(layout: Layout) -> (usize, *mut *mut u8) {
     let mut head: *mut *mut u8 = std::ptr::null_mut();
     let mut count = 0;
@@ -35,12 +48,13 @@ fn exhaust(layout: Layout) -> (usize, *mut *mut u8) {
         unsafe { block.write(head.cast()) };
         head = block;
         count += 1;
+        check(count * layout.size() < 1 << 30, "more than there is: a block was allocated twice");
     }
 }
 
 fn free_all(mut head: *mut *mut u8, layout: Layout) {
     while !head.is_null() {
-        // SAFETY: a chain that `exhaust` made.
+        // SAFETY: a list that `exhaust` made.
         unsafe {
             let next = head.read();
             HEAP.dealloc(head.cast(), layout);
@@ -50,7 +64,7 @@ fn free_all(mut head: *mut *mut u8, layout: Layout) {
 }
 
 fn exhaust_and_recover(size: usize) {
-    // Beyond the first segment new ones are needed, which the limit denies.
+    // Beyond the first segment there have to be new ones, which the limit prevents.
     let layout = Layout::from_size_align(size, 8).expect("valid");
     limit(64 * MIB);
     let (count, head) = exhaust(layout);
@@ -65,8 +79,8 @@ fn exhaust_and_recover(size: usize) {
 }
 
 #[test]
-fn large_blocks_run_out_and_come_back() {
-    child_succeeds("large_blocks_run_out_and_come_back", &[], || exhaust_and_recover(8 * MIB));
+fn mapped_blocks_run_out_and_come_back() {
+    child_succeeds("mapped_blocks_run_out_and_come_back", &[], || exhaust_and_recover(8 * MIB));
 }
 
 #[test]
@@ -84,17 +98,17 @@ fn blocks_of_spans_run_out_and_come_back() {
     child_succeeds("blocks_of_spans_run_out_and_come_back", &[], || exhaust_and_recover(16_000));
 }
 
-/// The second try of an allocation, after kept mappings went back, is no second
-/// pop: a magazine that a tick closed in between has nothing for it.
+/// An allocation tries again after kept mappings were returned. The second try is no
+/// second pop: in a magazine that a tick closed in between it would find a block in use.
 #[test]
-fn a_second_try_finds_no_block_in_use() {
-    child_succeeds("a_second_try_finds_no_block_in_use", &[], || {
+fn a_second_try_allocates_no_block_in_use() {
+    child_succeeds("a_second_try_allocates_no_block_in_use", &[], || {
         let layout = Layout::from_size_align(16_000, 8).expect("valid");
         let mapping = Layout::from_size_align(5 * MIB, 8).expect("valid");
         limit(64 * MIB);
         static GO: AtomicBool = AtomicBool::new(false);
         static STOP: AtomicBool = AtomicBool::new(false);
-        let ticker = std::thread::spawn(|| {
+        let ticking = std::thread::spawn(|| {
             while !STOP.load(Relaxed) {
                 if GO.load(Relaxed) { neap::tick() } else { std::thread::yield_now() }
             }
@@ -102,13 +116,13 @@ fn a_second_try_finds_no_block_in_use() {
         // SAFETY: the sizes are not zero, and what is freed is ours.
         unsafe {
             let reserve = HEAP.alloc(mapping);
-            let (_, mut head) = exhaust(layout);
-            // Nothing is left that with the mapping would do for a segment.
+            let (mut count, mut head) = exhaust(layout);
+            // What is left would not do for a segment, even with the mapping.
             let (access, flags) = (libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
             while libc::mmap(std::ptr::null_mut(), 256 << 10, access, flags, -1, 0) != libc::MAP_FAILED {}
             HEAP.dealloc(reserve, mapping);
             GO.store(true, Relaxed);
-            let end = Instant::now() + Duration::from_secs(2);
+            let end = Instant::now() + Duration::from_secs(1);
             while Instant::now() < end {
                 let kept = HEAP.alloc(mapping);
                 if !kept.is_null() {
@@ -116,27 +130,27 @@ fn a_second_try_finds_no_block_in_use() {
                 }
                 let found = HEAP.alloc(layout).cast::<*mut u8>();
                 if !found.is_null() {
-                    assert!(found.addr() > 4096, "{found:p} is no block");
+                    check(found.addr() > 4096, "no block");
                     let mut block = head;
-                    while !block.is_null() {
-                        assert_ne!(block, found, "handed out twice");
+                    for _ in 0..count {
+                        check(!block.is_null() && block != found, "allocated twice");
                         block = block.read().cast();
                     }
                     found.write(head.cast());
-                    head = found;
+                    (count, head) = (count + 1, found);
                 }
             }
             STOP.store(true, Relaxed);
             free_all(head, layout);
         }
-        ticker.join().expect("no panic");
+        ticking.join().expect("no panic");
     });
 }
 
-/// What a tick is just giving back to the system serves whoever needs it.
+/// What a tick is just returning to the system serves who needs it.
 #[test]
-fn what_is_on_its_way_back_to_the_system_is_not_exhausted() {
-    child_succeeds("what_is_on_its_way_back_to_the_system_is_not_exhausted", &[], || {
+fn pages_on_their_way_to_the_system_still_serve() {
+    child_succeeds("pages_on_their_way_to_the_system_still_serve", &[], || {
         let layout = Layout::from_size_align(MIB, 8).expect("valid");
         limit(64 * MIB);
         let (count, head) = exhaust(layout);
@@ -149,11 +163,13 @@ fn what_is_on_its_way_back_to_the_system_is_not_exhausted() {
                     neap::purge();
                 }
             });
-            // SAFETY: the first of a chain of at least three, ours.
+            // SAFETY: the first of a list of at least three, ours.
             unsafe {
                 let next = head.read();
                 HEAP.dealloc(head.cast(), layout);
-                for pause in 0..4000 {
+                // Spinning locks make it slow where many threads want few processors.
+                let end = Instant::now() + Duration::from_secs(3);
+                for pause in (0..4000).take_while(|_| Instant::now() < end) {
                     (0..pause % 50 * 50).for_each(|_| std::hint::spin_loop());
                     let block = HEAP.alloc(layout);
                     if block.is_null() {
@@ -171,18 +187,26 @@ fn what_is_on_its_way_back_to_the_system_is_not_exhausted() {
     });
 }
 
-/// Threads that start when there is no memory for a heap of theirs use the spans directly,
-/// and get heaps when there is.
+/// Threads that start when there is no memory for a thread cache use the spans directly.
+/// When there is memory, they get caches.
 #[test]
-fn threads_without_room_for_a_heap_allocate_all_the_same() {
-    child_succeeds("threads_without_room_for_a_heap_allocate_all_the_same", &[], || {
+fn threads_without_room_for_a_cache_allocate_all_the_same() {
+    child_succeeds("threads_without_room_for_a_cache_allocate_all_the_same", &[], || {
         const THREADS: usize = 400;
         const BLOCKS: usize = 100;
-        static TURN: AtomicUsize = AtomicUsize::new(0);
+        // A lock and a condition of the standard library's allocate nothing on Linux.
+        static TURN: Mutex<usize> = Mutex::new(0);
+        static NEXT: Condvar = Condvar::new();
         static DONE: AtomicUsize = AtomicUsize::new(0);
         fn wait_for(turn: usize) {
-            while TURN.load(SeqCst) < turn {
-                std::thread::yield_now();
+            let guard = TURN.lock().expect("no panic");
+            drop(NEXT.wait_while(guard, |now| *now < turn).expect("no panic"));
+        }
+        fn begin(turn: usize, until_done: usize) {
+            *TURN.lock().expect("no panic") = turn;
+            NEXT.notify_all();
+            while DONE.load(SeqCst) < until_done {
+                std::thread::sleep(Duration::from_millis(1));
             }
         }
         fn use_blocks(number: usize) {
@@ -202,7 +226,7 @@ fn threads_without_room_for_a_heap_allocate_all_the_same() {
                 }
             }
         }
-        // By the C library, since a thread of Rust's allocates before it does anything.
+        // By the C library: a thread of Rust's allocates before it does anything else.
         extern "C" fn run(number: *mut libc::c_void) -> *mut libc::c_void {
             for turn in 1..=2 {
                 wait_for(turn);
@@ -228,19 +252,13 @@ fn threads_without_room_for_a_heap_allocate_all_the_same() {
         neap::flush_thread();
         limit(0);
         let before = neap::stats().threads;
-        TURN.store(1, SeqCst);
-        while DONE.load(SeqCst) < THREADS {
-            std::thread::yield_now();
-        }
-        let with_heaps = neap::stats().threads - before;
-        assert!(with_heaps < THREADS, "there was room for all heaps");
+        begin(1, THREADS);
+        let with_caches = neap::stats().threads - before;
+        assert!(with_caches < THREADS, "there was room for all caches");
         limit(1 << 30);
-        TURN.store(2, SeqCst);
-        while DONE.load(SeqCst) < 2 * THREADS {
-            std::thread::yield_now();
-        }
+        begin(2, 2 * THREADS);
         assert_eq!(neap::stats().threads - before, THREADS);
-        TURN.store(3, SeqCst);
+        begin(3, 2 * THREADS);
         for thread in threads {
             // SAFETY: made above, not yet joined.
             assert_eq!(unsafe { libc::pthread_join(thread, std::ptr::null_mut()) }, 0);
@@ -250,7 +268,7 @@ fn threads_without_room_for_a_heap_allocate_all_the_same() {
 
 /// A process that starts under a tight limit gets smaller segments.
 #[test]
-fn a_small_address_space_suffices() {
+fn a_small_address_space_is_enough() {
     use std::os::unix::process::CommandExt;
     if std::env::var_os("NEAP_TEST_SMALL").is_some() {
         let all: Vec<Vec<u8>> = (0..200).map(|n| vec![n as u8; 50_000]).collect();
@@ -260,7 +278,7 @@ fn a_small_address_space_suffices() {
         return;
     }
     let mut command = std::process::Command::new(std::env::current_exe().expect("own path"));
-    command.args(["--exact", "a_small_address_space_suffices", "--test-threads=1"]);
+    command.args(["--exact", "a_small_address_space_is_enough", "--test-threads=1"]);
     command.env("NEAP_TEST_SMALL", "1");
     // SAFETY: only a system call between fork and exec.
     unsafe {
