@@ -327,11 +327,17 @@ fn huge_pages_that_the_system_does_not_give_are_not_counted() {
 
 #[test]
 fn no_huge_page_near_the_soft_limit() {
-    let near = [("NEAP_HUGE_PAGES", "1"), ("NEAP_LIMIT_BYTES", "2700000")];
-    child_succeeds("no_huge_page_near_the_soft_limit", &near, || {
-        let few = of_sizes(&[1000], MIB, &mut Random(11));
-        assert_eq!(huge(), 0);
-        drop(few);
+    if !on_offer() {
+        return;
+    }
+    let limit = 64 * MIB;
+    let settings = [ON[0], ("NEAP_LIMIT_BYTES", &limit.to_string())];
+    child_succeeds("no_huge_page_near_the_soft_limit", &settings, || {
+        let all = of_sizes(&[1000], 60 * MIB, &mut Random(11));
+        // They come until it is near, above three quarters of it; of some a part is returned then.
+        println!("{} KiB of huge pages above the start", huge() >> 10);
+        assert!((8 * MIB..=32 * MIB).contains(&huge()), "{} {}", huge(), neap::stats());
+        drop(all);
     });
 }
 

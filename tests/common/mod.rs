@@ -11,9 +11,11 @@ use std::process::{Command, Output};
 const CHILD: &str = "NEAP_TEST_CHILD";
 
 /// Runs `body` in a child process, which has its own memory and settings, and may
-/// abort. `test` is the calling test's name.
+/// abort. If it hangs, an alarm ends it. `test` is the calling test's name.
 pub fn child(test: &str, environment: &[(&str, &str)], body: impl FnOnce()) -> Option<Output> {
     if std::env::var_os(CHILD).is_some_and(|name| name == test) {
+        // SAFETY: no pointers.
+        unsafe { libc::alarm(300) };
         body();
         std::process::exit(0);
     }
@@ -48,12 +50,14 @@ pub fn class_of(block_size: usize) -> ClassStats {
 }
 
 /// A property test tries `cases`, or as many as `PROPTEST_CASES` asks for. What failed is
-/// noted in the target folder, not among the sources, and tried first the next time.
+/// noted in the target folder, not among the sources, and tried first the next time. A
+/// smaller example of it is searched for 20 seconds.
 pub fn property(cases: u32) -> Config {
     let asked_for = std::env::var_os("PROPTEST_CASES").is_some();
     let default = Config::default();
     Config {
         cases: if asked_for { default.cases } else { cases },
+        max_shrink_time: 20_000,
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(concat!(
             env!("CARGO_TARGET_TMPDIR"),
             "/",
