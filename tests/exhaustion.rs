@@ -48,7 +48,7 @@ fn exhaust(layout: Layout) -> (usize, *mut *mut u8) {
         unsafe { block.write(head.cast()) };
         head = block;
         count += 1;
-        check(count * layout.size() < 1 << 30, "more than there is: a block was allocated twice");
+        check(count * layout.size() < 1536 * MIB, "more than there is: a block was allocated twice");
     }
 }
 
