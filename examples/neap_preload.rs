@@ -22,5 +22,5 @@ neap::__export_c_family!(crate::HEAP);
 static ON_LOAD: extern "C" fn() = on_load;
 
 extern "C" fn on_load() {
-    neap::c_family::stay_loaded();
+    neap::c_api::stay_loaded();
 }

@@ -3,6 +3,7 @@
 use crate::base::epoch;
 use crate::global::neap::Neap;
 use crate::global::stats::stats;
+use crate::platform;
 use crate::reclaim::tick;
 use core::ffi::c_int;
 use core::fmt::{self, Write};
@@ -92,8 +93,6 @@ struct Stderr;
 
 impl Write for Stderr {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        // SAFETY: the bytes are the text's.
-        let written = unsafe { libc::write(2, text.as_ptr().cast(), text.len()) };
-        if written < 0 { Err(fmt::Error) } else { Ok(()) }
+        if platform::write_stderr(text.as_bytes()) { Ok(()) } else { Err(fmt::Error) }
     }
 }

@@ -7,7 +7,8 @@ use crate::global::slow_path;
 use crate::heap::live_map;
 use crate::heap::mapped;
 use crate::heap::segment::Segment;
-use crate::thread_cache::thread_local::{local, open_slot, pop_slot, prefetch, push, push_at};
+use crate::platform::{keeping_errno, prefetch};
+use crate::thread_cache::thread_local::{local, open_slot, pop_slot, push, push_at};
 use core::ffi::c_void;
 use core::ptr;
 use core::sync::atomic::AtomicU8;
@@ -312,16 +313,4 @@ pub(super) fn fail(reason: libc::c_int) -> *mut c_void {
     // SAFETY: this thread's errno.
     unsafe { *libc::__errno_location() = reason };
     ptr::null_mut()
-}
-
-/// C23 and POSIX have `free` leave errno as it is.
-pub(super) fn keeping_errno<R>(work: impl FnOnce() -> R) -> R {
-    // SAFETY: this thread's errno, which lives as long as the thread.
-    unsafe {
-        let errno = libc::__errno_location();
-        let before = *errno;
-        let result = work();
-        *errno = before;
-        result
-    }
 }

@@ -1,11 +1,12 @@
 //! The rest of what C, POSIX and the C library promise, to the letter.
 
 use super::diagnosis::Use;
-use super::malloc::{ALIGN, Live, aligned, exhausted, fail, free, growing, keeping_errno, look, malloc};
+use super::malloc::{ALIGN, Live, aligned, exhausted, fail, free, growing, look, malloc};
 use crate::base::fatal::die;
 use crate::base::size_class::{PAGE, POOLED_MAX, RUN_MAX, class_of, padded};
 use crate::global::neap::Neap;
 use crate::global::slow_path;
+use crate::platform::keeping_errno;
 use core::ffi::{c_int, c_void};
 use core::ptr;
 

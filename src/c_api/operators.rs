@@ -8,6 +8,7 @@
 use super::malloc::{aligned, free, malloc};
 use crate::base::fatal::report;
 use crate::global::neap::Neap;
+use crate::platform;
 use core::ffi::{CStr, c_void};
 use core::mem;
 
@@ -148,8 +149,7 @@ fn throwing(attempt: impl Fn() -> *mut c_void) -> *mut c_void {
         unsafe { throw() };
     }
     report(format_args!("operator new: out of memory, and no C++ library to throw std::bad_alloc"));
-    // SAFETY: always allowed.
-    unsafe { libc::abort() }
+    platform::abort()
 }
 
 fn symbol(name: &CStr) -> *mut c_void {

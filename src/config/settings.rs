@@ -62,7 +62,7 @@ pub(crate) fn read(settings: &Settings) {
     let huge = flag(c"NEAP_HUGE_PAGES").or(settings.huge_pages);
     HUGE_PAGES.store(platform::huge_pages(huge), Relaxed);
     HUGE_PAGES_SAID.store(huge.is_some(), Relaxed);
-    SAID.store(has_environment(), Relaxed);
+    SAID.store(platform::has_environment(), Relaxed);
     platform::register_barrier();
     BARRIER_WORKS.store(platform::barrier(), Relaxed);
 }
@@ -99,21 +99,6 @@ pub(crate) fn near_limit() -> bool {
 /// By a tick: whether the limit is near.
 pub(crate) fn set_near_limit(near: bool) {
     NEAR_LIMIT.store(near, Relaxed);
-}
-
-/// Whether the C library knows the environment: the loader allocates before it does.
-#[cfg(target_os = "linux")]
-pub(crate) fn has_environment() -> bool {
-    unsafe extern "C" {
-        static environ: *const *const core::ffi::c_char;
-    }
-    // SAFETY: the C library's variable; read, as `getenv` does.
-    !unsafe { environ }.is_null()
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn has_environment() -> bool {
-    true
 }
 
 pub(crate) fn tick_interval_ms() -> u64 {
@@ -153,15 +138,7 @@ fn flag(name: &CStr) -> Option<bool> {
 
 /// A variable's number, if it is set and `valid`; a line on stderr if not valid.
 fn variable(name: &CStr, wanted: &str, valid: impl Fn(&u64) -> bool) -> Option<u64> {
-    // SAFETY: the name is a C string; the value is read before anyone can
-    // change the environment, at the process's first allocation.
-    let value = unsafe {
-        let value = libc::getenv(name.as_ptr());
-        if value.is_null() {
-            return None;
-        }
-        CStr::from_ptr(value)
-    };
+    let value = platform::variable(name)?;
     let number = value.to_str().ok().and_then(|text| text.trim().parse().ok()).filter(valid);
     if number.is_none() && !SAID.load(Relaxed) {
         let name = name.to_str().unwrap_or_default();

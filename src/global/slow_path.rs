@@ -7,6 +7,7 @@ use crate::heap::free_batch;
 use crate::heap::mapped;
 use crate::heap::run;
 use crate::heap::segment::Segment;
+use crate::platform;
 use crate::reclaim::background;
 use crate::reclaim::fork;
 use crate::reclaim::tick;
@@ -86,7 +87,6 @@ pub(crate) fn spill(settings: &Settings, class: usize, block: usize) {
 /// The same for C's `free`, which the C library also calls at a thread's very
 /// end, for other threads' stacks, after the destructors by which a thread
 /// leaves: a thread gets its heap by allocating, not by freeing.
-#[cfg(target_os = "linux")]
 #[cold]
 #[inline(never)]
 pub(crate) fn spill_without_joining(settings: &Settings, class: usize, block: usize) {
@@ -226,7 +226,7 @@ fn start(settings: &Settings) {
 
 #[cold]
 fn start_with(settings: &Settings) {
-    let settled = !settings.provisional && settings::has_environment();
+    let settled = !settings.provisional && platform::has_environment();
     let wanted = if settled { SETTLED } else { PROVISIONAL };
     let before = STARTED.fetch_max(wanted, Relaxed);
     if before < wanted {

@@ -14,11 +14,10 @@ use crate::base::size_class::{PAGE, RUN_MAX};
 use crate::config::settings;
 use crate::config::soft_limit::HUGE as MAPPED;
 use crate::heap::metadata;
-use crate::platform::{self, Lock};
+use crate::platform::{self, Lock, Mapping};
 use core::mem::ManuallyDrop;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use memmap2::{MmapMut, RemapOptions};
 
 const BUCKETS: usize = 256;
 /// The largest mapping that is kept after a free, and all that are.
@@ -26,7 +25,7 @@ const KEPT_ONE: usize = 32 << 20;
 const KEPT_ALL: usize = 64 << 20;
 
 struct Huge {
-    mapping: ManuallyDrop<MmapMut>,
+    mapping: ManuallyDrop<Mapping>,
     /// The block's address: the mapping's, unless the alignment is above a page.
     start: usize,
     /// What it may not move away from.
@@ -121,16 +120,16 @@ fn put_in_use(node: NonNull<Huge>) {
 
 fn create(total: usize, align: usize) -> Option<NonNull<Huge>> {
     let node = metadata::take(size_of::<Huge>())?.cast::<Huge>();
-    let Some(mapping) = platform::map(total) else {
+    let Some(mapping) = Mapping::new(total) else {
         // SAFETY: just taken.
         unsafe { metadata::give(node.cast(), size_of::<Huge>()) };
         return None;
     };
     if let Some(huge_pages) = settings::huge_pages_if_said() {
         // SAFETY: the whole mapping, in no use yet.
-        unsafe { platform::set_huge_pages(mapping.as_ptr().cast_mut(), total, huge_pages) };
+        unsafe { platform::set_huge_pages(mapping.start(), total, huge_pages) };
     }
-    let start = (mapping.as_ptr() as usize).next_multiple_of(align.max(1));
+    let start = (mapping.start() as usize).next_multiple_of(align.max(1));
     MAPPED.fetch_add(total, Relaxed);
     // SAFETY: the piece is ours and large enough.
     unsafe {
@@ -246,7 +245,7 @@ pub(crate) unsafe fn unlock_after_fork() {
 impl Huge {
     /// The block starts where the mapping does, so that it can be resized.
     fn is_plain(&self) -> bool {
-        self.start == self.mapping.as_ptr() as usize
+        self.start == self.mapping.start() as usize
     }
 
     /// Bytes that the block does not use and that can be cut off.
@@ -258,12 +257,12 @@ impl Huge {
     /// cost the block its alignment: it may be aligned by chance.
     fn remap(&mut self, bytes: usize) -> bool {
         let before = self.mapping.len();
-        let options = RemapOptions::new().may_move(bytes > before && self.align <= PAGE);
+        let may_move = bytes > before && self.align <= PAGE;
         // SAFETY: only bytes that the block does not use are cut off; it moves
         // only if its owner asked for more, and keeps no other address.
-        let done = unsafe { self.mapping.remap(bytes, options) }.is_ok();
+        let done = unsafe { self.mapping.resize(bytes, may_move) };
         if done {
-            self.start = self.mapping.as_ptr() as usize;
+            self.start = self.mapping.start() as usize;
             MAPPED.fetch_add(bytes.wrapping_sub(before), Relaxed);
         }
         done

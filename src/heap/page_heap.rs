@@ -10,7 +10,6 @@
 
 use crate::base::residency;
 use crate::base::size_class::{PAGES_PER_SLICE, SLICE};
-#[cfg(target_os = "linux")]
 use crate::heap::live_map;
 use crate::heap::segment::{BOOKS, FRESH, RESIDENT, Segment};
 use crate::heap::transparent_huge_pages;
@@ -64,18 +63,10 @@ pub(crate) fn take(slices: usize, align: usize, for_span: bool) -> Option<(Run, 
     if let Some(run) = find(slices, align, any) {
         return Some((run, heap.claim(run)));
     }
-    let segment = Segment::create(live_bytes())?;
+    let segment = Segment::create(live_map::bytes_of_slice())?;
     segment.bits(FRESH).iter().for_each(|word| word.store(u64::MAX, Relaxed));
     let run = find_in(segment, slices, align, |word| any(segment, word))?;
     Some((run, heap.claim(run)))
-}
-
-/// Bytes of the live map that a slice of a new segment needs.
-fn live_bytes() -> usize {
-    #[cfg(target_os = "linux")]
-    return live_map::bytes_of_slice();
-    #[cfg(not(target_os = "linux"))]
-    return 0;
 }
 
 /// Makes a huge page of fresh slices, which are free and resident then; without the lock
@@ -168,7 +159,6 @@ fn release_slices(segment: &'static Segment, group: usize, slices: u64) -> u64 {
         // SAFETY: free slices that nobody can take meanwhile.
         if unsafe { platform::release_part(run.start() as *mut u8, count * SLICE, part) } {
             transparent_huge_pages::end(segment, run.first, count);
-            #[cfg(target_os = "linux")]
             live_map::release(segment, run.first, count);
             returned |= mask(count) << first;
         }

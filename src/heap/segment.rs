@@ -198,14 +198,15 @@ impl Segment {
     }
 }
 
-/// A two-level table by granule: 47 bits of address are 2^12 leaves of 2^13.
+/// A two-level table by granule; 47 bits of address are 2^12 leaves of 2^13.
 mod map {
     use super::*;
+    use crate::platform::ADDRESS_BITS;
     use core::ops::Range;
 
     const GRANULE_BITS: u32 = GRANULE.trailing_zeros();
     const LEAF_BITS: u32 = 13;
-    const ROOT: usize = 1 << (47 - GRANULE_BITS - LEAF_BITS);
+    const ROOT: usize = 1 << (ADDRESS_BITS - GRANULE_BITS - LEAF_BITS);
 
     type Leaf = [AtomicPtr<Segment>; 1 << LEAF_BITS];
 

@@ -26,17 +26,6 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, fence};
 use std::panic::catch_unwind;
 
 static STARTED: AtomicBool = AtomicBool::new(false);
-/// Set once the loader has done its part and runs the program's initialisers.
-static LOADED: AtomicBool = AtomicBool::new(false);
-
-#[used]
-#[cfg_attr(target_os = "linux", unsafe(link_section = ".init_array"))]
-static ON_LOAD: extern "C" fn() = on_load;
-
-extern "C" fn on_load() {
-    LOADED.store(true, Relaxed);
-}
-
 /// What the ticker does; it sleeps on this word.
 static DOES: AtomicU32 = AtomicU32::new(AT_WORK);
 const AT_WORK: u32 = 0;
@@ -61,7 +50,7 @@ pub(crate) fn poll() {
     if !STARTED.load(Relaxed) {
         tick::poll();
         // Not for a thread that has given its heap back: it is about to end.
-        if settings::background() && LOADED.load(Relaxed) && registry::threads() > 0 {
+        if settings::background() && platform::program_is_loaded() && registry::threads() > 0 {
             start();
         }
     } else if residency::is_due() {
@@ -73,7 +62,6 @@ pub(crate) fn poll() {
 }
 
 /// The same from a thread that may be at its very end, and must not start one.
-#[cfg(target_os = "linux")]
 pub(crate) fn poll_without_starting() {
     if !STARTED.load(Relaxed) {
         tick::poll();
@@ -113,24 +101,9 @@ fn start() {
     if STARTED.swap(true, Relaxed) {
         return;
     }
-    // SAFETY: every pointer is to a live local; the thread needs none of them.
-    unsafe {
-        let mut all: libc::sigset_t = core::mem::zeroed();
-        let mut before: libc::sigset_t = core::mem::zeroed();
-        libc::sigfillset(&mut all);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
-        let mut attributes: libc::pthread_attr_t = core::mem::zeroed();
-        libc::pthread_attr_init(&mut attributes);
-        libc::pthread_attr_setstacksize(&mut attributes, STACK.max(libc::PTHREAD_STACK_MIN));
-        libc::pthread_attr_setdetachstate(&mut attributes, libc::PTHREAD_CREATE_DETACHED);
-        let mut thread = core::mem::zeroed();
-        let failed = libc::pthread_create(&mut thread, &attributes, run, ptr::null_mut());
-        libc::pthread_attr_destroy(&mut attributes);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &before, ptr::null_mut());
-        if failed != 0 {
-            // No thread to be had now; the next slow path tries again.
-            STARTED.store(false, Relaxed);
-        }
+    if !platform::spawn(STACK, run) {
+        // No thread to be had now; the next slow path tries again.
+        STARTED.store(false, Relaxed);
     }
 }
 
@@ -158,7 +131,7 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
             // that the ticker waits, or is seen to have left.
             DOES.store(WAITS, SeqCst);
             if !is_last() {
-                platform::sleep(&DOES, WAITS, Some(look.wait));
+                platform::wait(&DOES, WAITS, Some(look.wait));
             }
             DOES.store(AT_WORK, Relaxed);
         } else {
@@ -204,7 +177,7 @@ fn rest(apart: u32) -> bool {
         return false;
     }
     while DOES.load(Relaxed) == RESTS {
-        platform::sleep(&DOES, RESTS, None);
+        platform::wait(&DOES, RESTS, None);
     }
     true
 }

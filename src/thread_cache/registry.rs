@@ -4,11 +4,10 @@
 
 use crate::base::hook::Hook;
 use crate::base::single_threaded;
-#[cfg(target_os = "linux")]
 use crate::heap::live_map;
 use crate::heap::metadata;
 use crate::heap::span::NO_HEAP;
-use crate::platform::Lock;
+use crate::platform::{ExitKey, Lock};
 use crate::thread_cache::cache::Heap;
 use crate::thread_cache::thread_local::{Local, Phase, local};
 use core::ffi::c_void;
@@ -31,7 +30,7 @@ static FIRST: AtomicPtr<Member> = AtomicPtr::new(ptr::null_mut());
 static JOINING: Lock<Joining> = Lock::new(Joining { key: None, idle: 0, made: 0 });
 
 struct Joining {
-    key: Option<libc::pthread_key_t>,
+    key: Option<ExitKey>,
     /// Members without a thread.
     idle: usize,
     /// The number of the last member made; after 65,535 the first come again.
@@ -130,9 +129,7 @@ fn join(local: &'static Local) -> Option<&'static Member> {
         local.set_phase(Phase::Unborn);
         return None;
     };
-    // SAFETY: the key is valid; the value is only a mark.
-    let failed = unsafe { libc::pthread_setspecific(key, ptr::from_ref(member).cast()) };
-    if failed != 0 {
+    if !key.set(ptr::from_ref(member).cast()) {
         release(member);
         local.set_phase(Phase::Unborn);
         return None;
@@ -143,11 +140,10 @@ fn join(local: &'static Local) -> Option<&'static Member> {
     Some(member)
 }
 
-fn claim() -> Option<(&'static Member, libc::pthread_key_t)> {
+fn claim() -> Option<(&'static Member, ExitKey)> {
     let mut joining = JOINING.lock();
     let key = joining.key()?;
     let idle = joining.idle > 0;
-    #[cfg(target_os = "linux")]
     if first().is_some() {
         live_map::share();
     }
@@ -215,12 +211,9 @@ fn create(joining: &mut Joining) -> Option<&'static Member> {
 }
 
 impl Joining {
-    fn key(&mut self) -> Option<libc::pthread_key_t> {
+    fn key(&mut self) -> Option<ExitKey> {
         if self.key.is_none() {
-            let mut key = 0;
-            // SAFETY: the pointer is to a live key; the destructor is ours.
-            let failed = unsafe { libc::pthread_key_create(&mut key, Some(leave)) };
-            self.key = (failed == 0).then_some(key);
+            self.key = ExitKey::new(leave);
         }
         self.key
     }

@@ -113,15 +113,3 @@ pub(crate) unsafe fn push(class: usize, block: usize) -> bool {
     }
     true
 }
-
-/// Asks for a cache line that will be written soon; only a hint, for any address.
-#[inline(always)]
-pub(crate) fn prefetch<T>(line: *const T) {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: a prefetch never faults.
-    unsafe {
-        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(line.cast());
-    }
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = line;
-}
