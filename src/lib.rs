@@ -31,7 +31,7 @@
 //! too (Linux). The settings are those of the program's own [`Neap`]. For
 //! programs that cannot be rebuilt, `examples/neap_preload.rs` is the same as a
 //! shared library for `LD_PRELOAD`. `free` looks every pointer up: a double
-//! free, or an address that is no block in use, ends the process at once.
+//! free, or an address that is no block in use, aborts the process at once.
 //!
 //! # Costs
 //!

@@ -3,10 +3,10 @@
 use crate::platform;
 use core::fmt::{self, Write};
 
-/// Says what happened to `address` and ends the process.
+/// Says what happened to `address` and aborts the process.
 #[cold]
 #[inline(never)]
-pub(crate) fn die(what: &str, address: usize) -> ! {
+pub(crate) fn abort_on_misuse(what: &str, address: usize) -> ! {
     report(format_args!("{what}: {address:#x}"));
     platform::abort()
 }

@@ -1,6 +1,6 @@
 //! Blocks taken and given: the fast paths, and what they fall back to.
 
-use super::diagnosis::{Use, refuse};
+use super::diagnosis::{Use, abort_on_misuse_of};
 use crate::base::size_class::{CLASSES, PAGE, POOLED_MAX, RUN_MAX, block_size, class_of, padded};
 use crate::global::neap::Neap;
 use crate::global::slow_path;
@@ -60,7 +60,7 @@ pub unsafe fn malloc(heap: &'static Neap, size: usize) -> *mut c_void {
 /// C's `free`.
 ///
 /// # Safety
-/// None: what is no live block ends the process.
+/// None: what is no live block aborts the process.
 #[inline(always)]
 pub unsafe fn free(heap: &'static Neap, block: *mut c_void) {
     let block = block as usize;
@@ -75,7 +75,7 @@ pub unsafe fn free(heap: &'static Neap, block: *mut c_void) {
     free_elsewhere(block, heap);
 }
 
-/// `malloc_usable_size`: 0 for null, and the end of the process for what is no
+/// `malloc_usable_size`: 0 for null, and aborts the process for what is no
 /// live block. Some programs ask at every `malloc` and `free`.
 ///
 /// # Safety
@@ -258,13 +258,13 @@ fn free_elsewhere(block: usize, heap: &'static Neap) {
     }
 }
 
-/// Ends a block's life; the end of the process if it had none.
+/// Ends a block's life; aborts the process if it had none.
 fn take(block: usize, by: Use) -> Live {
     // Another thread may be here with the same block: one of the two finds 0.
     marked(block, live_map::find(block).map(|mark| mark.swap(0, Relaxed)), by)
 }
 
-/// What a block in the program's hands is; the end of the process if it is none.
+/// What a block in the program's hands is; aborts the process if it is none.
 #[inline]
 pub(super) fn look(block: usize, by: Use) -> Live {
     marked(block, live_map::find(block).map(|mark| mark.load(Relaxed)), by)
@@ -278,7 +278,7 @@ fn marked(block: usize, mark: Option<u8>, by: Use) -> Live {
         Some(mark) if mark != 0 => Live::Pooled(mark as usize),
         // Mappings lie apart from the segments and have a table of their own.
         None if Segment::of(block).is_none() && mapped::size(block).is_some() => Live::Huge,
-        _ => refuse(block, by),
+        _ => abort_on_misuse_of(block, by),
     }
 }
 

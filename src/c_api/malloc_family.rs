@@ -2,7 +2,7 @@
 
 use super::diagnosis::Use;
 use super::malloc::{ALIGN, Live, aligned, exhausted, fail, free, growing, look, malloc};
-use crate::base::fatal::die;
+use crate::base::fatal::abort_on_misuse;
 use crate::base::size_class::{PAGE, POOLED_MAX, RUN_MAX, class_of, padded};
 use crate::global::neap::Neap;
 use crate::global::slow_path;
@@ -84,7 +84,7 @@ pub unsafe fn reallocarray(
     }
 }
 
-/// C23's `free_sized`: ends the process if the block cannot be of that size.
+/// C23's `free_sized`: aborts the process if the block cannot be of that size.
 ///
 /// # Safety
 /// None beyond C's contract.
@@ -112,7 +112,7 @@ pub unsafe fn free_aligned_sized(heap: &'static Neap, block: *mut c_void, align:
         };
         // `realloc` may have left a smaller size in a larger block.
         if !same_class && !keeps(usable, given) {
-            die("free with a size that is not the block's", block as usize);
+            abort_on_misuse("free with a size that is not the block's", block as usize);
         }
     }
     // SAFETY: the same contract.

@@ -131,7 +131,7 @@ pub(crate) fn free_if_empty(class: usize, span: &'static Span, keep: bool) -> bo
     lists.remove(span);
     span.state.store(state::BUSY, Relaxed);
     span.set_kind(Kind::Nothing);
-    span.refuse_given(geometry);
+    span.abort_if_freed_since(geometry);
     // Now that no tick returns a page of it any more.
     let (resident, recent) = (span.resident(), span.is_recent());
     let base = span.base();

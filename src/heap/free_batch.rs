@@ -1,6 +1,6 @@
 //! Blocks on their way home: from a pool back to the bitmaps of their spans.
 
-use crate::base::fatal::die;
+use crate::base::fatal::abort_on_misuse;
 use crate::base::single_threaded::alone;
 use crate::base::size_class::{GEOMETRY, Geometry, PAGE, SPAN_CLASSES, block_size};
 use crate::heap::central;
@@ -94,7 +94,7 @@ fn set_bits(class: usize, found: &[Neighbours], by_program: bool) {
     for &Neighbours { span, word, bits, pages } in found {
         if !span.is_class(class) {
             // An earlier one was its last block, so this one is free already.
-            span.refuse_twice(geometry, word, bits);
+            span.abort_on_double_free(geometry, word, bits);
         }
         if by_program {
             span.note_use(pages);
@@ -105,14 +105,14 @@ fn set_bits(class: usize, found: &[Neighbours], by_program: bool) {
 }
 
 impl Neighbours {
-    /// Takes others in that lie in the same word; the end of the process if a block is
+    /// Takes others in that lie in the same word; aborts the process if a block is
     /// among both.
     #[inline(always)]
     fn merge(&mut self, others: &Self, geometry: &Geometry) -> bool {
         let one = self.word == others.word && ptr::eq(self.span, others.span);
         if one {
             if self.bits & others.bits != 0 {
-                self.span.refuse_twice(geometry, self.word, self.bits & others.bits);
+                self.span.abort_on_double_free(geometry, self.word, self.bits & others.bits);
             }
             self.bits |= others.bits;
             self.pages |= others.pages;
@@ -142,14 +142,14 @@ impl Finder {
         Self { class, geometry, size, blocks, within, heads, segment: Segment::of_freed(block) }
     }
 
-    /// The block's span and number; the end of the process if it is no block of the class.
+    /// The block's span and number; aborts the process if it is no block of the class.
     #[inline(always)]
     fn find(&mut self, block: usize) -> (&'static Span, usize) {
         let span = self.span(block);
         let offset = block & self.within;
         let index = self.geometry.block_at(offset);
         if index * self.size != offset || index >= self.blocks {
-            die("free of an address inside a block", block);
+            abort_on_misuse("free of an address inside a block", block);
         }
         (span, index)
     }
@@ -167,7 +167,7 @@ impl Finder {
         }
     }
 
-    /// The span of the block's address; the end of the process if there is none of the class.
+    /// The span of the block's address; aborts the process if there is none of the class.
     #[inline(always)]
     fn span(&mut self, block: usize) -> &'static Span {
         if !self.segment.contains(block) {
@@ -175,7 +175,7 @@ impl Finder {
         }
         let span = self.segment.span(self.segment.slice_of(block) & self.heads);
         if !span.is_class(self.class) {
-            self.segment.refuse(block);
+            self.segment.abort_on_bad_free(block);
         }
         span
     }

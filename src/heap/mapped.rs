@@ -9,7 +9,7 @@
 //! the last. What comes next and is not served by them has them make way.
 
 use crate::base::epoch;
-use crate::base::fatal::die;
+use crate::base::fatal::abort_on_misuse;
 use crate::base::size_class::{PAGE, RUN_MAX};
 use crate::config::settings;
 use crate::config::soft_limit::HUGE as MAPPED;
@@ -145,12 +145,12 @@ fn create(total: usize, align: usize) -> Option<NonNull<Huge>> {
     Some(node)
 }
 
-/// Gives a block back; the end of the process if it is none.
+/// Gives a block back; aborts the process if it is none.
 pub(crate) fn free(block: usize) {
     let mut table = TABLE.lock();
     let Some(mut node) = table.remove(block) else {
         drop(table);
-        die("double free, or free of a block that was not allocated by Neap", block)
+        abort_on_misuse("double free, or free of a block that was not allocated by Neap", block)
     };
     // SAFETY: off the table, so ours alone.
     let huge = unsafe { node.as_mut() };

@@ -24,14 +24,14 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> *mut u8 {
 
 /// Gives a run back; `recent` if the program let it go in this epoch.
 ///
-/// Ends the process unless `block` starts a run of the kind that holds `size`.
+/// Aborts the process unless `block` starts a run of the kind that holds `size`.
 pub(crate) fn free(block: usize, size: usize, recent: bool) {
     let segment = Segment::of_freed(block);
     let first = segment.slice_of(block);
     let head = segment.span(first);
     let (_, slices) = head.extent();
     if !block.is_multiple_of(SLICE) || !head.retire(kind_of(size)) {
-        segment.refuse(block);
+        segment.abort_on_bad_free(block);
     }
     page_heap::give(Run { segment, first, slices }, u64::MAX, recent);
 }

@@ -1,7 +1,7 @@
 //! Segments: the aligned address space that slices are cut from, and the map
 //! from an address to its segment.
 
-use crate::base::fatal::die;
+use crate::base::fatal::abort_on_misuse;
 use crate::base::size_class::{GEOMETRY, PAGE, RUN_MAX, SLICE};
 use crate::heap::metadata;
 use crate::heap::span::{Kind, Span};
@@ -73,26 +73,26 @@ impl Segment {
         address.wrapping_sub(self.base) / SLICE < self.slices
     }
 
-    /// The segment of a block to be freed; the end of the process if there is none.
+    /// The segment of a block to be freed; aborts the process if there is none.
     #[inline(never)]
     pub(crate) fn of_freed(block: usize) -> &'static Segment {
         match Self::of(block) {
             Some(segment) => segment,
-            None => die("free of a block that was not allocated by Neap", block),
+            None => abort_on_misuse("free of a block that was not allocated by Neap", block),
         }
     }
 
-    /// Ends the process: what was freed is no block in use of the size said.
+    /// Aborts the process: what was freed is no block in use of the size said.
     #[cold]
-    pub(crate) fn refuse(&self, block: usize) -> ! {
+    pub(crate) fn abort_on_bad_free(&self, block: usize) -> ! {
         match self.place_of(block) {
-            Place::Free => die("double free", block),
-            Place::Start => die("free with a size that is not the block's", block),
-            Place::Inside => die("free of an address inside a block", block),
+            Place::Free => abort_on_misuse("double free", block),
+            Place::Start => abort_on_misuse("free with a size that is not the block's", block),
+            Place::Inside => abort_on_misuse("free of an address inside a block", block),
         }
     }
 
-    /// What an address is; a search, for those who will end the process.
+    /// What an address is; a search, for those who will abort.
     #[cold]
     pub(crate) fn place_of(&self, address: usize) -> Place {
         let slice = self.slice_of(address);

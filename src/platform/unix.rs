@@ -4,7 +4,7 @@ use core::ffi::{CStr, c_void};
 use core::mem;
 use core::ptr;
 
-/// Ends the process.
+/// Aborts the process.
 pub(crate) fn abort() -> ! {
     // SAFETY: always allowed.
     unsafe { libc::abort() }

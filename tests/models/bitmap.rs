@@ -147,7 +147,7 @@ fn a_double_free_while_its_span_is_being_freed_is_caught() {
         let (class, span) = span();
         assert!(span.take_whole(&GEOMETRY[class]));
         give(&span, class, 3);
-        span.refuse_given(&GEOMETRY[class]);
+        span.abort_if_freed_since(&GEOMETRY[class]);
     });
 }
 

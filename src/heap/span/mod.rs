@@ -12,7 +12,7 @@ mod purge;
 
 use crate::base::atomics::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::base::atomics::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize};
-use crate::base::fatal::die;
+use crate::base::fatal::abort_on_misuse;
 use crate::base::residency;
 use crate::base::size_class::{BLOCKS_MAX, GEOMETRY, Geometry, PAGE, SLICE, SPAN_CLASSES};
 use core::cell::UnsafeCell;
@@ -242,7 +242,7 @@ impl Span {
             word.fetch_add(blocks, AcqRel)
         };
         if before & blocks != 0 {
-            self.refuse_twice(geometry, at, before & blocks);
+            self.abort_on_double_free(geometry, at, before & blocks);
         }
         let after = before | blocks;
         // A full word is ones from the lowest bit on; few others are.
@@ -262,11 +262,11 @@ impl Span {
         }
     }
 
-    /// Ends the process: blocks came back that were free already.
+    /// Aborts the process: blocks came back that were free already.
     #[cold]
-    pub(crate) fn refuse_twice(&self, geometry: &Geometry, at: usize, twice: u64) -> ! {
+    pub(crate) fn abort_on_double_free(&self, geometry: &Geometry, at: usize, twice: u64) -> ! {
         let block = at * 64 + twice.trailing_zeros() as usize;
-        die("double free", self.base() + block * geometry.size as usize);
+        abort_on_misuse("double free", self.base() + block * geometry.size as usize);
     }
 
     /// Lets go of a span, attached or out of reach by its state, without listing it: the
@@ -317,16 +317,16 @@ impl Span {
     fn put_back(&self, geometry: &Geometry, at: usize, blocks: u64) {
         let given = self.bitmap[at].fetch_or(blocks, Release);
         if given & blocks != 0 {
-            self.refuse_twice(geometry, at, given & blocks);
+            self.abort_on_double_free(geometry, at, given & blocks);
         }
     }
 
-    /// Ends the process if a block was given since [`Span::take_whole`]: all were free.
-    pub(crate) fn refuse_given(&self, geometry: &Geometry) {
+    /// Aborts the process if a block was given since [`Span::take_whole`]: all were free.
+    pub(crate) fn abort_if_freed_since(&self, geometry: &Geometry) {
         for (at, word) in self.words(geometry).iter().enumerate() {
             let given = word.load(Relaxed);
             if given != 0 {
-                self.refuse_twice(geometry, at, given);
+                self.abort_on_double_free(geometry, at, given);
             }
         }
     }
