@@ -1,7 +1,7 @@
 //! Blocks on their way home: from a pool back to the bitmaps of their spans.
 
 use crate::base::fatal::abort_on_misuse;
-use crate::base::single_threaded::alone;
+use crate::base::single_threaded::is_single_threaded;
 use crate::base::size_class::{GEOMETRY, Geometry, PAGE, SPAN_CLASSES, block_size};
 use crate::heap::central;
 use crate::heap::run;
@@ -90,7 +90,7 @@ pub(crate) fn give(class: usize, blocks: &[usize], by_program: bool) {
 
 /// Gives what was found, a word in one operation.
 fn set_bits(class: usize, found: &[Neighbours], by_program: bool) {
-    let (geometry, alone) = (&GEOMETRY[class], alone());
+    let (geometry, single_threaded) = (&GEOMETRY[class], is_single_threaded());
     for &Neighbours { span, word, bits, pages } in found {
         if !span.is_class(class) {
             // An earlier one was its last block, so this one is free already.
@@ -99,7 +99,7 @@ fn set_bits(class: usize, found: &[Neighbours], by_program: bool) {
         if by_program {
             span.note_use(pages);
         }
-        let filled = span.give(geometry, word, bits, alone);
+        let filled = span.give(geometry, word, bits, single_threaded);
         central::after_give(class, span, filled);
     }
 }

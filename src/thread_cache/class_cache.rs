@@ -2,7 +2,7 @@
 //! the span it refills from. Behind the lock of the thread's heap.
 
 use crate::base::atomics::{AtomicUsize, Ordering::Relaxed};
-use crate::base::single_threaded::alone;
+use crate::base::single_threaded::is_single_threaded;
 use crate::base::size_class::GEOMETRY;
 use crate::heap::central;
 use crate::heap::free_batch::give;
@@ -210,7 +210,7 @@ impl ClassPool {
         while count * 4 < out.len() {
             let Some(span) = self.span.or_else(|| central::attach(class, heap, few)) else { break };
             self.span = Some(span);
-            let taken = span.take(geometry, &mut out[count..], alone());
+            let taken = span.take(geometry, &mut out[count..], is_single_threaded());
             count += taken;
             if taken == 0 {
                 self.span = None;

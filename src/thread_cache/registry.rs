@@ -82,21 +82,21 @@ fn without_heap() -> Option<&'static Member> {
 }
 
 /// Before this thread changes spans otherwise than behind its own heap's lock:
-/// from here on, the first thread is not alone any more.
+/// from here on, the process is not single-threaded any more.
 #[inline]
 pub(crate) fn enter() {
     let heap = local().heap();
     let first = !heap.is_null() && ptr::eq(heap, FIRST.load(Relaxed).cast());
-    // Acquire pairs with the release in `end_alone`: who sees this set sees the
-    // first thread alone no more.
+    // Acquire pairs with the release in `end_single_threaded`: who sees this set sees the
+    // first thread as the only one no more.
     if !first && !ENTERED.load(Acquire) {
-        end_alone(&JOINING.lock());
+        end_single_threaded(&JOINING.lock());
     }
 }
 
-/// Takes the lock behind which the first thread works alone, if it does.
+/// Takes the lock behind which the first thread works in single-threaded mode, if it does.
 #[cold]
-fn end_alone(_joining: &Joining) {
+fn end_single_threaded(_joining: &Joining) {
     for member in all() {
         let _heap = member.heap.lock();
         single_threaded::end();
@@ -148,7 +148,7 @@ fn claim() -> Option<(&'static Member, ExitKey)> {
         live_map::share();
     }
     if !ENTERED.load(Relaxed) {
-        if first().is_none() { single_threaded::begin() } else { end_alone(&joining) }
+        if first().is_none() { single_threaded::begin() } else { end_single_threaded(&joining) }
     }
     let found = if idle { choose(local().origin()) } else { None };
     let member = match found {

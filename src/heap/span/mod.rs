@@ -226,11 +226,11 @@ impl Span {
     /// Sets the bits of blocks that come back; a bit already set is a double free.
     /// True if the word is full now. (A page with a block in use is resident.)
     #[inline]
-    pub(crate) fn give(&self, geometry: &Geometry, at: usize, blocks: u64, alone: bool) -> bool {
+    pub(crate) fn give(&self, geometry: &Geometry, at: usize, blocks: u64, single_threaded: bool) -> bool {
         debug_assert!(at < geometry.words as usize);
         // The remainder spares the check of an index that is below.
         let word = &self.bitmap[at % BITMAP_WORDS];
-        let before = if alone {
+        let before = if single_threaded {
             let before = word.load(Relaxed);
             word.store(before | blocks, Relaxed);
             before
@@ -248,14 +248,14 @@ impl Span {
         // A full word is ones from the lowest bit on; few others are.
         let filled = after & after.wrapping_add(1) == 0 && after == geometry.full_word(at);
         if filled {
-            self.add_full_word(alone);
+            self.add_full_word(single_threaded);
         }
         filled
     }
 
     #[inline]
-    fn add_full_word(&self, alone: bool) {
-        if alone {
+    fn add_full_word(&self, single_threaded: bool) {
+        if single_threaded {
             self.full_words.store(self.full_words.load(Relaxed) + 1, Relaxed);
         } else {
             self.full_words.fetch_add(1, Relaxed);
