@@ -26,13 +26,13 @@ pub unsafe fn malloc_trim(_: &'static Neap, _pad: usize) -> c_int {
 ///
 /// # Safety
 /// None.
-pub unsafe fn mallopt(heap: &'static Neap, parameter: c_int, _value: c_int) -> c_int {
+pub unsafe fn mallopt(neap: &'static Neap, parameter: c_int, _value: c_int) -> c_int {
     const M_PURGE: c_int = -101;
     if parameter != M_PURGE {
         return 0;
     }
     // SAFETY: no contract.
-    unsafe { malloc_trim(heap, 0) };
+    unsafe { malloc_trim(neap, 0) };
     1
 }
 
@@ -62,9 +62,9 @@ pub unsafe fn mallinfo2(_: &'static Neap) -> libc::mallinfo2 {
 ///
 /// # Safety
 /// None.
-pub unsafe fn mallinfo(heap: &'static Neap) -> libc::mallinfo {
+pub unsafe fn mallinfo(neap: &'static Neap) -> libc::mallinfo {
     // SAFETY: no contract.
-    let info = unsafe { mallinfo2(heap) };
+    let info = unsafe { mallinfo2(neap) };
     let cut = |figure: usize| c_int::try_from(figure).unwrap_or(c_int::MAX);
     libc::mallinfo {
         arena: cut(info.arena),

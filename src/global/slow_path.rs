@@ -11,7 +11,7 @@ use crate::platform;
 use crate::reclaim::background;
 use crate::reclaim::fork;
 use crate::reclaim::tick;
-use crate::thread_cache::cache::{self, Heap, cleared};
+use crate::thread_cache::cache::{self, ThreadCache, cleared};
 use crate::thread_cache::registry;
 use crate::thread_cache::thread_local::{Phase, local, pop};
 use core::ptr;
@@ -43,7 +43,7 @@ pub(crate) fn refill(settings: &Settings, class: usize, zeroed: bool) -> *mut u8
 
 fn refill_after_pop(class: usize, zeroed: bool) -> *mut u8 {
     debug_assert!(local().phase() != Phase::Unborn);
-    with_heap(|heap| heap.refill(class, zeroed)).unwrap_or_else(|| apart(class, zeroed))
+    with_cache(|cache| cache.refill(class, zeroed)).unwrap_or_else(|| apart(class, zeroed))
 }
 
 /// With no pop under way: joins, if the thread has not yet, and then pops.
@@ -59,7 +59,7 @@ fn begin_anew(class: usize, zeroed: bool) -> *mut u8 {
         return refill_after_pop(class, zeroed);
     }
     // Many threads may live on what others left: this counts as a slow path, too.
-    with_heap(|heap| heap.refills += 1);
+    with_cache(|cache| cache.refills += 1);
     cleared(block, class, zeroed)
 }
 
@@ -78,7 +78,7 @@ pub(crate) fn spill(settings: &Settings, class: usize, block: usize) {
         local().set_origin(free_batch::origin(class, block));
     }
     start(settings);
-    if with_heap(|heap| heap.spill(class, block)).is_none() {
+    if with_cache(|cache| cache.spill(class, block)).is_none() {
         free_batch::give(class, &[block], true);
         background::rouse_apart();
     }
@@ -86,7 +86,7 @@ pub(crate) fn spill(settings: &Settings, class: usize, block: usize) {
 
 /// The same for C's `free`, which the C library also calls at a thread's very
 /// end, for other threads' stacks, after the destructors by which a thread
-/// leaves: a thread gets its heap by allocating, not by freeing.
+/// leaves: a thread gets its cache by allocating, not by freeing.
 #[cold]
 #[inline(never)]
 pub(crate) fn spill_without_joining(settings: &Settings, class: usize, block: usize) {
@@ -158,16 +158,16 @@ pub(crate) fn resize(block: *mut u8, old: usize, new: usize) -> Option<*mut u8> 
 
 /// Gives this thread's pooled blocks back to their spans.
 pub(crate) fn flush_thread() {
-    with_heap(Heap::flush);
+    with_cache(ThreadCache::flush);
 }
 
-/// Runs `work` on the thread's heap, if it has one, and now and then a step of the tick.
-fn with_heap<R>(work: impl FnOnce(&mut Heap) -> R) -> Option<R> {
+/// Runs `work` on the thread's cache, if it has one, and now and then a step of the tick.
+fn with_cache<R>(work: impl FnOnce(&mut ThreadCache) -> R) -> Option<R> {
     let member = registry::current()?;
-    let mut heap = member.heap.lock();
-    let result = work(&mut heap);
-    let due = (heap.refills + heap.spills).is_multiple_of(POLL_EVERY);
-    drop(heap);
+    let mut cache = member.cache.lock();
+    let result = work(&mut cache);
+    let due = (cache.refills + cache.spills).is_multiple_of(POLL_EVERY);
+    drop(cache);
     background::rouse();
     if due {
         background::poll();
@@ -185,7 +185,7 @@ fn purge_at_limit(more: usize) {
     }
 }
 
-/// For a thread without a heap: straight from a span.
+/// For a thread without a thread cache: straight from a span.
 fn apart(class: usize, zeroed: bool) -> *mut u8 {
     local().reset(class);
     let block = cache::alloc_apart(class);

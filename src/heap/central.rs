@@ -7,7 +7,7 @@ use crate::base::residency;
 use crate::base::size_class::{GEOMETRY, PAGES_PER_SLICE, SPAN_CLASSES};
 use crate::heap::page_heap::{self, Run};
 use crate::heap::segment::Segment;
-use crate::heap::span::{Kind, Links, NO_HEAP, Span, state};
+use crate::heap::span::{Kind, Links, NO_CACHE, Span, state};
 use crate::platform::Lock;
 use core::ptr;
 use core::sync::atomic::AtomicU64;
@@ -16,7 +16,7 @@ use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 /// Lists of a class, by how many quarters of a span were free when it was listed.
 const LISTS: usize = 4;
 
-/// Spans among which one that the heap had before is looked for.
+/// Spans among which one that the thread cache had before is looked for.
 const CANDIDATES: usize = 8;
 
 #[repr(align(128))]
@@ -49,22 +49,22 @@ pub(crate) fn demand() -> u64 {
 }
 
 /// A span with free blocks, attached to the caller: the fullest listed one, rather
-/// one that its heap had before, or a new one, of which a `few` blocks are wanted or
+/// one that its thread cache had before, or a new one, of which a `few` blocks are wanted or
 /// many. None without memory.
-pub(crate) fn attach(class: usize, heap: u16, few: bool) -> Option<&'static Span> {
+pub(crate) fn attach(class: usize, cache: u16, few: bool) -> Option<&'static Span> {
     if demand() >> class & 1 == 0 {
         IN_DEMAND.fetch_or(1 << class, Relaxed);
     }
-    if let Some(span) = CLASSES[class].0.lock().pop(heap) {
-        if heap != NO_HEAP {
-            span.heap.store(heap, Relaxed);
+    if let Some(span) = CLASSES[class].0.lock().pop(cache) {
+        if cache != NO_CACHE {
+            span.last_cache.store(cache, Relaxed);
         }
         return Some(span);
     }
     let slices = GEOMETRY[class].slices as usize;
     let (run, resident) = page_heap::take(slices, slices, true)?;
     let span = run.segment.span(run.first);
-    span.heap.store(heap, Relaxed);
+    span.last_cache.store(cache, Relaxed);
     span.start(class, run.start(), pages_of_slices(resident), few);
     Some(span)
 }
@@ -216,11 +216,11 @@ impl Lists {
         self.spans += 1;
     }
 
-    /// Of the first few, one that the heap had attached last: where two threads
+    /// Of the first few, one that the thread cache had attached last: where two threads
     /// take from the same spans in turn, their blocks become neighbours, and
     /// with them the marks of the C family, which then share cache lines.
-    fn pop(&mut self, heap: u16) -> Option<&'static Span> {
-        let had = |span: &&Span| span.heap.load(Relaxed) == heap;
+    fn pop(&mut self, cache: u16) -> Option<&'static Span> {
+        let had = |span: &&Span| span.last_cache.load(Relaxed) == cache;
         let fullest = self.iter().next()?;
         let span = self.iter().take(CANDIDATES).find(had).unwrap_or(fullest);
         self.remove(span);

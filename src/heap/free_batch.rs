@@ -6,7 +6,7 @@ use crate::base::size_class::{GEOMETRY, Geometry, PAGE, SPAN_CLASSES, block_size
 use crate::heap::central;
 use crate::heap::run;
 use crate::heap::segment::Segment;
-use crate::heap::span::{NO_HEAP, Span, bits_between};
+use crate::heap::span::{NO_CACHE, Span, bits_between};
 use core::mem::MaybeUninit;
 use core::sync::atomic::Ordering::Relaxed;
 use core::{array, ptr, slice};
@@ -28,22 +28,22 @@ struct Neighbours {
     pages: u64,
 }
 
-/// The number of the heap that a block was taken by, as far as it is known; any
+/// The number of the thread cache that a block was taken by, as far as it is known; any
 /// address will do.
 pub(crate) fn origin(class: usize, block: usize) -> u16 {
     match Segment::of(block) {
         Some(segment) if class < SPAN_CLASSES => {
             let head = segment.slice_of(block) & GEOMETRY[class].head_mask();
-            segment.span(head).heap.load(Relaxed)
+            segment.span(head).last_cache.load(Relaxed)
         }
-        _ => NO_HEAP,
+        _ => NO_CACHE,
     }
 }
 
 /// Gives blocks of one class back; `by_program` unless a tick does so with
 /// blocks that nobody has used for an epoch.
 ///
-/// The caller holds a heap's lock or has gone through `registry::enter`. Ends
+/// The caller holds a thread cache's lock or has gone through `registry::enter`. Ends
 /// the process for an address that is no block in use of this class.
 pub(crate) fn give(class: usize, blocks: &[usize], by_program: bool) {
     if class >= SPAN_CLASSES {

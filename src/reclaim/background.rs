@@ -34,7 +34,7 @@ const WAITS: u32 = 1;
 /// Sleeps until a slow path wakes it.
 const RESTS: u32 = 2;
 
-/// Counts what slow paths do without a heap.
+/// Counts what slow paths do without a thread cache.
 static APART: AtomicU32 = AtomicU32::new(0);
 
 /// Ticks in a row that found nothing, before it rests.
@@ -49,7 +49,7 @@ const STACK: usize = 512 << 10;
 pub(crate) fn poll() {
     if !STARTED.load(Relaxed) {
         tick::poll();
-        // Not for a thread that has given its heap back: it is about to end.
+        // Not for a thread that has given its cache back: it is about to end.
         if settings::background() && platform::program_is_loaded() && registry::threads() > 0 {
             start();
         }
@@ -77,7 +77,7 @@ pub(crate) fn rouse() {
     }
 }
 
-/// The same for what is done without a heap and its lock; how often it was.
+/// The same for what is done without a thread cache and its lock; how often it was.
 #[inline]
 pub(crate) fn rouse_apart() -> u32 {
     // Both SeqCst, as what `rest` does in the other order: the count is seen
@@ -140,15 +140,15 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     }
 }
 
-/// 1 if the ticker has a heap itself: a pooled object's destructor ran on it.
+/// 1 if the ticker has a cache itself: a pooled object's destructor ran on it.
 static OWN_HEAP: AtomicUsize = AtomicUsize::new(0);
 
-/// No thread has a heap but perhaps this one. The ticker then ends: a process
+/// No thread has a cache but perhaps this one. The ticker then ends: a process
 /// whose threads have all returned is over for the C library only when no
 /// thread of any kind is left, in a fork's child as well.
 fn is_last() -> bool {
     // Both SeqCst, as in `nobody_left` in the other order.
-    OWN_HEAP.store(!local().heap().is_null() as usize, SeqCst);
+    OWN_HEAP.store(!local().cache().is_null() as usize, SeqCst);
     registry::threads() <= OWN_HEAP.load(SeqCst)
 }
 
@@ -170,7 +170,7 @@ fn rest(apart: u32) -> bool {
     }
     DOES.store(RESTS, SeqCst);
     fence(SeqCst);
-    // Under each heap's lock: who comes through a slow path before is seen
+    // Under each cache's lock: who comes through a slow path before is seen
     // here; who comes later sees that the ticker rests.
     if !tick::is_out() || APART.load(Relaxed) != apart || is_last() {
         DOES.store(AT_WORK, Relaxed);

@@ -1,7 +1,7 @@
 //! The tick: what happens at the end of an epoch, in steps small enough to be
 //! done from a slow path.
 //!
-//! Every heap is aged (its victims go home, its local tier becomes the victim
+//! Every cache is aged (its victims go home, its local tier becomes the victim
 //! tier), then every span gives back the pages that nobody used in the epoch,
 //! then as many free runs go as nobody needed in it, then the kept mappings that
 //! stayed free are unmapped.
@@ -54,7 +54,7 @@ pub(crate) struct Look {
 /// How far a tick has come.
 enum Phase {
     Idle,
-    Heaps(Option<&'static Member>),
+    Caches(Option<&'static Member>),
     Spans(Option<&'static Segment>, usize),
     /// The groups below the number, from the highest on.
     Runs(Option<&'static Segment>, usize),
@@ -73,7 +73,7 @@ struct Tide {
     due: u64,
     /// Something aged or went back in this tick.
     busy: bool,
-    /// Of all threads, as it aged their heaps.
+    /// Of all threads, as it aged their caches.
     slow_paths: u64,
     /// Pages that became resident in the epoch that this tick ends, and those
     /// that went back since.
@@ -205,7 +205,7 @@ impl Tide {
             resident => resident / SHARE * self.patience,
         };
         residency::allow(near.map_or(share, |left| share.min(left / PAGE / 4).max(LEAST_NEAR)));
-        self.phase = Phase::Heaps(registry::first());
+        self.phase = Phase::Caches(registry::first());
     }
 
     fn end(&mut self) {
@@ -225,7 +225,7 @@ impl Tide {
         // Twice, so that the local tiers go home too.
         for _ in 0..2 {
             self.begin(false);
-            while matches!(self.phase, Phase::Heaps(_)) {
+            while matches!(self.phase, Phase::Caches(_)) {
                 self.step();
             }
         }
@@ -258,15 +258,15 @@ impl Tide {
     fn step(&mut self) {
         self.phase = match self.phase {
             Phase::Idle => Phase::Idle,
-            Phase::Heaps(Some(member)) => {
-                let own = ptr::eq(local().heap(), ptr::from_ref(member).cast());
-                let mut heap = member.heap.lock();
-                self.busy |= heap.age(own);
-                self.slow_paths += heap.slow_paths();
-                drop(heap);
-                Phase::Heaps(member.next())
+            Phase::Caches(Some(member)) => {
+                let own = ptr::eq(local().cache(), ptr::from_ref(member).cast());
+                let mut cache = member.cache.lock();
+                self.busy |= cache.age(own);
+                self.slow_paths += cache.slow_paths();
+                drop(cache);
+                Phase::Caches(member.next())
             }
-            Phase::Heaps(None) => Phase::Spans(Segment::first(), 0),
+            Phase::Caches(None) => Phase::Spans(Segment::first(), 0),
             Phase::Spans(Some(segment), from) => self.sweep(segment, from),
             Phase::Spans(None, _) => runs_of(Segment::first()),
             Phase::Runs(Some(segment), end) => self.release_runs(segment, end),

@@ -1,8 +1,8 @@
-//! A thread's heap: for each class its magazine (the local tier), its victim
+//! A thread's cache: for each class its magazine (the local tier), its victim
 //! tier and the span it refills from; and the slow paths of its thread.
 //!
-//! Everything here is behind the heap's lock, which the owner takes in its slow
-//! path and a ticker while it ages the heap. The fast path does not: it touches
+//! Everything here is behind the cache's lock, which the owner takes in its slow
+//! path and a ticker while it ages the cache. The fast path does not: it touches
 //! only `top` and slots of the open magazine.
 
 use crate::base::atomics::{AtomicUsize, Ordering::Relaxed};
@@ -12,7 +12,7 @@ use crate::config::settings;
 use crate::heap::central;
 use crate::heap::free_batch::give;
 use crate::heap::run;
-use crate::heap::span::NO_HEAP;
+use crate::heap::span::NO_CACHE;
 use crate::platform;
 use crate::thread_cache::class_cache::ClassPool;
 use crate::thread_cache::magazine::{self, Operation};
@@ -27,9 +27,9 @@ const LEFT_BYTES: usize = 64 << 10;
 /// Slow paths in one epoch before a magazine grows.
 const GROW_AFTER: u8 = 2;
 
-/// A thread's heap, behind its lock.
-pub(crate) struct Heap {
-    /// The thread's storage; none while the heap has no thread.
+/// A thread's cache, behind its lock.
+pub(crate) struct ThreadCache {
+    /// The thread's storage; none while the cache has no thread.
     pub(crate) local: Option<&'static Local>,
     /// What its spans are marked with.
     number: u16,
@@ -49,7 +49,7 @@ pub(crate) struct Heap {
     pub(crate) spills: u64,
 }
 
-impl Heap {
+impl ThreadCache {
     pub(crate) const fn new(number: u16) -> Self {
         Self {
             local: None,
@@ -65,7 +65,7 @@ impl Heap {
         }
     }
 
-    /// Makes the heap the thread's, with what its last thread left.
+    /// Makes the cache the thread's, with what its last thread left.
     pub(crate) fn adopt(&mut self, local: &'static Local) {
         self.local = Some(local);
         self.epoch = epoch::current();
@@ -83,12 +83,12 @@ impl Heap {
         self.part(LEFT_BYTES);
     }
 
-    /// Gives everything back and leaves the thread without a heap.
+    /// Gives everything back and leaves the thread without a thread cache.
     pub(crate) fn abandon(&mut self) {
         self.part(0);
     }
 
-    /// Takes the heap from its thread. Up to `most` bytes stay in the pools.
+    /// Takes the cache from its thread. Up to `most` bytes stay in the pools.
     fn part(&mut self, mut most: usize) {
         self.wake(None);
         let Some(local) = self.local.take() else { return };
@@ -107,7 +107,7 @@ impl Heap {
         }
     }
 
-    /// Gives the thread's pooled blocks back, but keeps its heap.
+    /// Gives the thread's pooled blocks back, but keeps its cache.
     pub(crate) fn flush(&mut self) {
         if let Some(local) = self.local {
             self.abandon();
@@ -225,7 +225,7 @@ impl Heap {
         }
     }
 
-    /// Ends an epoch for this heap: its victims go home, the content of its
+    /// Ends an epoch for this cache: its victims go home, the content of its
     /// magazines becomes the victims. `own` if the caller is the owner. False
     /// if there was nothing to age.
     pub(crate) fn age(&mut self, own: bool) -> bool {
@@ -311,7 +311,7 @@ impl Heap {
         self.area.reset();
     }
 
-    /// A heap without a thread keeps no magazines beyond a tick.
+    /// A thread cache without a thread keeps no magazines beyond a tick.
     fn discard_magazines(&mut self) -> bool {
         let some = !self.is_idle();
         for class in classes(core::mem::take(&mut self.used)) {
@@ -347,13 +347,13 @@ pub(crate) fn alloc_run(class: usize, zeroed: bool) -> *mut u8 {
     run::alloc(size, 1 << size.trailing_zeros(), zeroed)
 }
 
-/// One block of a class straight from a span, for a thread without a heap.
+/// One block of a class straight from a span, for a thread without a thread cache.
 pub(crate) fn alloc_apart(class: usize) -> *mut u8 {
     if class >= SPAN_CLASSES {
         return alloc_run(class, false);
     }
     let mut out = [0];
-    while let Some(span) = central::attach(class, NO_HEAP, true) {
+    while let Some(span) = central::attach(class, NO_CACHE, true) {
         let taken = span.take(&GEOMETRY[class], &mut out, false);
         central::detach(class, span);
         if taken == 1 {

@@ -1,5 +1,5 @@
 //! One class of one thread: its magazine (the local tier), its victim tier and
-//! the span it refills from. Behind the lock of the thread's heap.
+//! the span it refills from. Behind the lock of the thread's cache.
 
 use crate::base::atomics::{AtomicUsize, Ordering::Relaxed};
 use crate::base::single_threaded::is_single_threaded;
@@ -32,14 +32,14 @@ pub(crate) struct ClassPool {
     /// Blocks that the next refill or spill moves at most.
     refill_step: u16,
     spill_step: u16,
-    /// Blocks in the magazine while the heap has no thread, and so no `top`.
+    /// Blocks in the magazine while the cache has no thread, and so no `top`.
     left: u16,
     /// Slow paths in this epoch, until the magazine grows.
     pub(crate) pressure: u8,
 }
 
 // SAFETY: the slots, which are atomic, and the pieces are reached under the
-// heap's lock only, whichever thread holds it.
+// cache's lock only, whichever thread holds it.
 unsafe impl Send for ClassPool {}
 
 impl ClassPool {
@@ -85,7 +85,7 @@ impl ClassPool {
         self.magazine.as_ref().map_or(magazine::top_of_none(), |magazine| magazine.top(left))
     }
 
-    /// By a tick that finds the heap without a thread.
+    /// By a tick that finds the cache without a thread.
     pub(crate) fn discard_left(&mut self, class: usize, area: &mut Area) {
         let left = core::mem::take(&mut self.left);
         self.give_lowest(class, left as usize, true);
@@ -135,7 +135,7 @@ impl ClassPool {
         true
     }
 
-    /// Only the owner may, and a heap without a thread.
+    /// Only the owner may, and a thread cache without a thread.
     pub(crate) fn discard_magazine(&mut self, area: &mut Area) {
         if let Some(magazine) = self.magazine.take() {
             magazine.discard(area);
@@ -193,8 +193,8 @@ impl ClassPool {
     }
 
     /// Fills up to three quarters of the empty magazine from spans and pops one; 0 without memory.
-    /// `heap` is the number of its heap.
-    pub(crate) fn refill(&mut self, class: usize, top: &AtomicUsize, heap: u16) -> usize {
+    /// `cache` is the number of its cache.
+    pub(crate) fn refill(&mut self, class: usize, top: &AtomicUsize, cache: u16) -> usize {
         let geometry = &GEOMETRY[class];
         let most = self.refill_step as usize;
         self.refill_step = self.refill_step.saturating_mul(2);
@@ -208,7 +208,7 @@ impl ClassPool {
         let mut count = 0;
         // Not all the way: a few blocks of a nearly full span will do.
         while count * 4 < out.len() {
-            let Some(span) = self.span.or_else(|| central::attach(class, heap, few)) else { break };
+            let Some(span) = self.span.or_else(|| central::attach(class, cache, few)) else { break };
             self.span = Some(span);
             let taken = span.take(geometry, &mut out[count..], is_single_threaded());
             count += taken;

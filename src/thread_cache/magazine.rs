@@ -105,7 +105,7 @@ impl Magazine {
 
     /// The lowest `count` blocks, which nobody disturbs: the caller is the
     /// owner, or the ticker that closed the magazine above them or found its
-    /// heap without a thread.
+    /// cache without a thread.
     pub(crate) fn blocks(&self, count: usize) -> &[usize] {
         debug_assert!(count <= self.capacity());
         // SAFETY: slots 1 to `capacity` lie in the piece; see above.
@@ -115,7 +115,7 @@ impl Magazine {
     /// The lowest `count` slots, to be filled by the owner while it is empty.
     pub(crate) fn empty_slots(&mut self, count: usize) -> &mut [usize] {
         debug_assert!(count <= self.capacity());
-        // SAFETY: slots 1 to `capacity` lie in the piece, and behind the heap's
+        // SAFETY: slots 1 to `capacity` lie in the piece, and behind the cache's
         // lock nobody else looks at them.
         unsafe { core::slice::from_raw_parts_mut(self.slots.add(1).cast().as_ptr(), count) }
     }
@@ -124,7 +124,7 @@ impl Magazine {
     pub(crate) fn drop_lowest(&self, dropped: usize, count: usize) {
         debug_assert!(dropped <= count && count <= self.capacity());
         // SAFETY: within the piece; nobody else looks at slots while the
-        // owner is here, behind its heap's lock.
+        // owner is here, behind its cache's lock.
         unsafe {
             let first = self.slots.add(1);
             first.copy_from(first.add(dropped), count - dropped);

@@ -20,7 +20,7 @@ const SMALLEST: usize = 64;
 /// so that those of one size do not all lie in the same few sets of a cache.
 const LISTS: usize = 6;
 
-/// One thread's place for slots, behind its heap's lock.
+/// One thread's place for slots, behind its cache's lock.
 pub(crate) struct Area {
     start: Option<NonNull<u8>>,
     /// Bytes of it that were handed out.

@@ -11,7 +11,7 @@ pub(crate) struct Victims {
     room: u16,
 }
 
-// SAFETY: the piece is reached under the heap's lock only.
+// SAFETY: the piece is reached under the cache's lock only.
 unsafe impl Send for Victims {}
 impl Victims {
     pub(crate) const fn new() -> Self {

@@ -28,8 +28,8 @@ const _: () = {
     }
 };
 
-/// Instead of a heap's number.
-pub(crate) const NO_HEAP: u16 = 0;
+/// Instead of a thread cache's number.
+pub(crate) const NO_CACHE: u16 = 0;
 
 /// What starts on a slice. The later slices of a span or run are not marked: their books
 /// need not be touched, let alone be resident (see `Segment::place_of`).
@@ -74,8 +74,8 @@ pub(crate) mod state {
 pub(crate) struct Span {
     kind: AtomicU8,
     pub(crate) state: AtomicU8,
-    /// The number of the heap that had it attached last; a hint.
-    pub(crate) heap: AtomicU16,
+    /// The number of the thread cache that had it attached last; a hint.
+    pub(crate) last_cache: AtomicU16,
     /// How many words have every bit set: all of them, and the span is empty.
     full_words: AtomicU32,
     /// The block at which the next refill looks first; only whoever has it attached.
@@ -158,7 +158,7 @@ impl Span {
         Self {
             kind: AtomicU8::new(0),
             state: AtomicU8::new(state::BUSY),
-            heap: AtomicU16::new(NO_HEAP),
+            last_cache: AtomicU16::new(NO_CACHE),
             full_words: AtomicU32::new(0),
             cursor: AtomicU16::new(0),
             run_pages: AtomicU32::new(0),

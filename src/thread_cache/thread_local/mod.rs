@@ -29,10 +29,10 @@ use core::sync::atomic::{AtomicPtr, AtomicUsize};
 #[repr(C, align(64))]
 pub(crate) struct Local {
     pub(crate) tops: [AtomicUsize; CLASSES],
-    /// The thread's heap, once it has one.
-    heap: AtomicPtr<c_void>,
+    /// The thread's cache, once it has one.
+    cache: AtomicPtr<c_void>,
     phase: AtomicUsize,
-    /// The number of the heap that the last block it freed before it had one came
+    /// The number of the cache that the last block it freed before it had one came
     /// from, as far as it is known.
     origin: AtomicUsize,
 }
@@ -42,9 +42,9 @@ pub(crate) struct Local {
 pub(crate) enum Phase {
     /// It has not allocated yet.
     Unborn,
-    /// It has a heap.
+    /// It has a cache.
     Alive,
-    /// It gets its heap just now, or has given it back for good: blocks go
+    /// It gets its cache just now, or has given it back for good: blocks go
     /// straight to and from their spans.
     Apart,
 }
@@ -71,16 +71,16 @@ impl Local {
         self.origin.load(Relaxed) as u16
     }
 
-    pub(crate) fn set_origin(&self, heap: u16) {
-        self.origin.store(heap as usize, Relaxed);
+    pub(crate) fn set_origin(&self, cache: u16) {
+        self.origin.store(cache as usize, Relaxed);
     }
 
-    pub(crate) fn heap(&self) -> *mut c_void {
-        self.heap.load(Relaxed)
+    pub(crate) fn cache(&self) -> *mut c_void {
+        self.cache.load(Relaxed)
     }
 
-    pub(crate) fn set_heap(&self, heap: *mut c_void) {
-        self.heap.store(heap, Relaxed);
+    pub(crate) fn set_cache(&self, cache: *mut c_void) {
+        self.cache.store(cache, Relaxed);
     }
 
     /// Puts a class's `top` back after a pop from no magazine.

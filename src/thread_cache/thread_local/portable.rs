@@ -16,7 +16,7 @@ thread_local! {
     static LOCAL: Local = const {
         Local {
             tops: [const { AtomicUsize::new(0) }; CLASSES],
-            heap: AtomicPtr::new(ptr::null_mut()),
+            cache: AtomicPtr::new(ptr::null_mut()),
             phase: AtomicUsize::new(0),
             origin: AtomicUsize::new(0),
         }
