@@ -8,7 +8,7 @@ use crate::heap::live_map;
 use crate::heap::mapped;
 use crate::heap::segment::Segment;
 use crate::platform::{keeping_errno, prefetch};
-use crate::thread_cache::thread_local::{local, open_slot, pop_slot, push, push_at};
+use crate::thread_cache::thread_local::{open_slot, pop_slot, push, push_at, this_thread};
 use core::ffi::c_void;
 use core::ptr;
 use core::sync::atomic::AtomicU8;
@@ -243,7 +243,7 @@ fn free_elsewhere(block: usize, neap: &'static Neap) {
     if block == 0 {
         return;
     }
-    if local().cache().is_null() {
+    if this_thread().cache().is_null() {
         // A thread that has not joined may be the second all the same.
         live_map::share();
     }

@@ -13,7 +13,7 @@ use crate::reclaim::fork;
 use crate::reclaim::tick;
 use crate::thread_cache::cache::{self, ThreadCache, cleared};
 use crate::thread_cache::registry;
-use crate::thread_cache::thread_local::{Phase, local, pop};
+use crate::thread_cache::thread_local::{Phase, pop, this_thread};
 use core::ptr;
 use core::sync::atomic::AtomicU8;
 use core::sync::atomic::Ordering::Relaxed;
@@ -30,19 +30,19 @@ const SETTLED: u8 = 2;
 #[cold]
 #[inline(never)]
 pub(crate) fn refill(settings: &Settings, class: usize, zeroed: bool) -> *mut u8 {
-    let unborn = local().phase() == Phase::Unborn;
-    if unborn {
+    let new = this_thread().phase() == Phase::New;
+    if new {
         // The pop met no magazine, and must not count as one on a magazine that
         // the thread takes over when it joins.
-        local().reset(class);
+        this_thread().reset(class);
     }
     start(settings);
-    let block = if unborn { begin_anew(class, zeroed) } else { refill_after_pop(class, zeroed) };
+    let block = if new { begin_anew(class, zeroed) } else { refill_after_pop(class, zeroed) };
     if block.is_null() { refill_again(class, zeroed) } else { block }
 }
 
 fn refill_after_pop(class: usize, zeroed: bool) -> *mut u8 {
-    debug_assert!(local().phase() != Phase::Unborn);
+    debug_assert!(this_thread().phase() != Phase::New);
     with_cache(|cache| cache.refill(class, zeroed)).unwrap_or_else(|| apart(class, zeroed))
 }
 
@@ -74,8 +74,8 @@ fn refill_again(class: usize, zeroed: bool) -> *mut u8 {
 #[cold]
 #[inline(never)]
 pub(crate) fn spill(settings: &Settings, class: usize, block: usize) {
-    if local().phase() == Phase::Unborn {
-        local().set_origin(free_batch::origin(class, block));
+    if this_thread().phase() == Phase::New {
+        this_thread().set_origin(free_batch::origin(class, block));
     }
     start(settings);
     if with_cache(|cache| cache.spill(class, block)).is_none() {
@@ -90,10 +90,10 @@ pub(crate) fn spill(settings: &Settings, class: usize, block: usize) {
 #[cold]
 #[inline(never)]
 pub(crate) fn spill_without_joining(settings: &Settings, class: usize, block: usize) {
-    if local().phase() != Phase::Unborn {
+    if this_thread().phase() != Phase::New {
         return spill(settings, class, block);
     }
-    local().set_origin(free_batch::origin(class, block));
+    this_thread().set_origin(free_batch::origin(class, block));
     start(settings);
     registry::enter();
     free_batch::give(class, &[block], true);
@@ -187,7 +187,7 @@ fn purge_at_limit(more: usize) {
 
 /// For a thread without a thread cache: straight from a span.
 fn apart(class: usize, zeroed: bool) -> *mut u8 {
-    local().reset(class);
+    this_thread().reset(class);
     let block = cache::alloc_apart(class);
     background::rouse_apart();
     cleared(block, class, zeroed)

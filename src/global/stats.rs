@@ -142,7 +142,7 @@ impl Stats {
             self.refills += cache.refills;
             self.spills += cache.spills;
             for (number, (class, pool)) in self.classes.iter_mut().zip(&cache.pools).enumerate() {
-                let (local, victim) = pool.pooled(cache.local.map(|local| &local.tops[number]));
+                let (local, victim) = pool.pooled(cache.thread.map(|thread| &thread.tops[number]));
                 class.pooled_local += local;
                 class.pooled_victim += victim;
             }

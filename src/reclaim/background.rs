@@ -17,7 +17,7 @@ use crate::config::settings;
 use crate::platform;
 use crate::reclaim::tick;
 use crate::thread_cache::registry;
-use crate::thread_cache::thread_local::local;
+use crate::thread_cache::thread_local::this_thread;
 use core::ffi::c_void;
 use core::mem;
 use core::ptr;
@@ -148,7 +148,7 @@ static OWN_HEAP: AtomicUsize = AtomicUsize::new(0);
 /// thread of any kind is left, in a fork's child as well.
 fn is_last() -> bool {
     // Both SeqCst, as in `nobody_left` in the other order.
-    OWN_HEAP.store(!local().cache().is_null() as usize, SeqCst);
+    OWN_HEAP.store(!this_thread().cache().is_null() as usize, SeqCst);
     registry::threads() <= OWN_HEAP.load(SeqCst)
 }
 

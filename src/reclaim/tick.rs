@@ -24,7 +24,7 @@ use crate::heap::span::{Kind, Span, state};
 use crate::heap::transparent_huge_pages;
 use crate::platform::{self, Lock};
 use crate::thread_cache::registry::{self, Member};
-use crate::thread_cache::thread_local::{NEEDS_BARRIER, local};
+use crate::thread_cache::thread_local::{NEEDS_BARRIER, this_thread};
 use core::ptr;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
@@ -259,7 +259,7 @@ impl Tide {
         self.phase = match self.phase {
             Phase::Idle => Phase::Idle,
             Phase::Caches(Some(member)) => {
-                let own = ptr::eq(local().cache(), ptr::from_ref(member).cast());
+                let own = ptr::eq(this_thread().cache(), ptr::from_ref(member).cast());
                 let mut cache = member.cache.lock();
                 self.busy |= cache.age(own);
                 self.slow_paths += cache.slow_paths();

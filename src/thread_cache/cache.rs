@@ -17,7 +17,7 @@ use crate::platform;
 use crate::thread_cache::class_cache::ClassPool;
 use crate::thread_cache::magazine::{self, Operation};
 use crate::thread_cache::slot_memory::Area;
-use crate::thread_cache::thread_local::{Local, NEEDS_BARRIER};
+use crate::thread_cache::thread_local::{NEEDS_BARRIER, ThreadLocal};
 use core::ptr;
 
 /// Bytes that one class's magazine may hold.
@@ -30,7 +30,7 @@ const GROW_AFTER: u8 = 2;
 /// A thread's cache, behind its lock.
 pub(crate) struct ThreadCache {
     /// The thread's storage; none while the cache has no thread.
-    pub(crate) local: Option<&'static Local>,
+    pub(crate) thread: Option<&'static ThreadLocal>,
     /// What its spans are marked with.
     number: u16,
     pub(crate) pools: [ClassPool; CLASSES],
@@ -52,7 +52,7 @@ pub(crate) struct ThreadCache {
 impl ThreadCache {
     pub(crate) const fn new(number: u16) -> Self {
         Self {
-            local: None,
+            thread: None,
             number,
             pools: [const { ClassPool::new() }; CLASSES],
             used: 0,
@@ -66,14 +66,14 @@ impl ThreadCache {
     }
 
     /// Makes the cache the thread's, with what its last thread left.
-    pub(crate) fn adopt(&mut self, local: &'static Local) {
-        self.local = Some(local);
+    pub(crate) fn adopt(&mut self, thread: &'static ThreadLocal) {
+        self.thread = Some(thread);
         self.epoch = epoch::current();
         self.capacity = 0;
         for class in classes(self.used) {
             let pool = &mut self.pools[class];
             self.capacity += pool.capacity() * block_size(class);
-            local.tops[class].store(pool.take_over(), Relaxed);
+            thread.tops[class].store(pool.take_over(), Relaxed);
         }
     }
 
@@ -91,9 +91,9 @@ impl ThreadCache {
     /// Takes the cache from its thread. Up to `most` bytes stay in the pools.
     fn part(&mut self, mut most: usize) {
         self.wake(None);
-        let Some(local) = self.local.take() else { return };
+        let Some(thread) = self.thread.take() else { return };
         for class in classes(self.used) {
-            let (pool, top) = (&mut self.pools[class], &local.tops[class]);
+            let (pool, top) = (&mut self.pools[class], &thread.tops[class]);
             pool.settle(top, Operation::Push);
             let bytes = pool.count(top.load(Relaxed)) * block_size(class);
             if bytes > 0 && bytes <= most {
@@ -109,9 +109,9 @@ impl ThreadCache {
 
     /// Gives the thread's pooled blocks back, but keeps its cache.
     pub(crate) fn flush(&mut self) {
-        if let Some(local) = self.local {
+        if let Some(thread) = self.thread {
             self.abandon();
-            self.adopt(local);
+            self.adopt(thread);
         }
     }
 
@@ -133,22 +133,22 @@ impl ThreadCache {
 
     /// A block of either tier, if the owner's pop missed one there.
     fn pooled(&mut self, class: usize) -> Option<usize> {
-        let top = &self.local?.tops[class];
+        let top = &self.thread?.tops[class];
         self.reopen(class, top, Operation::Pop);
         let pool = &mut self.pools[class];
         pool.pop(top).or_else(|| pool.rescue(top))
     }
 
     fn take_run(&mut self, class: usize, zeroed: bool) -> *mut u8 {
-        if let Some(local) = self.local {
-            self.grow_if_pressed(class, &local.tops[class]);
+        if let Some(thread) = self.thread {
+            self.grow_if_pressed(class, &thread.tops[class]);
         }
         alloc_run(class, zeroed)
     }
 
     fn take_from_spans(&mut self, class: usize) -> *mut u8 {
-        let Some(local) = self.local else { return ptr::null_mut() };
-        let top = &local.tops[class];
+        let Some(thread) = self.thread else { return ptr::null_mut() };
+        let top = &thread.tops[class];
         self.grow_if_pressed(class, top);
         self.pools[class].refill(class, top, self.number) as *mut u8
     }
@@ -163,8 +163,8 @@ impl ThreadCache {
         self.used |= 1 << class;
         self.wake(Some((class, Operation::Push)));
         self.age_if_unaged();
-        let Some(local) = self.local else { return give(class, &[block], true) };
-        let top = &local.tops[class];
+        let Some(thread) = self.thread else { return give(class, &[block], true) };
+        let top = &thread.tops[class];
         let reopened = self.reopen(class, top, Operation::Push);
         let pool = &mut self.pools[class];
         if block_size(class) < CACHE_LINE && (reopened || pool.is_foreign()) {
@@ -229,7 +229,7 @@ impl ThreadCache {
     /// magazines becomes the victims. `own` if the caller is the owner. False
     /// if there was nothing to age.
     pub(crate) fn age(&mut self, own: bool) -> bool {
-        let Some(local) = self.local else { return self.discard_magazines() };
+        let Some(thread) = self.thread else { return self.discard_magazines() };
         if self.withdrawn || (!own && !can_close()) {
             return !self.withdrawn;
         }
@@ -237,7 +237,7 @@ impl ThreadCache {
         self.epoch = epoch::current();
         let mut closed = 0u128;
         for class in classes(self.used) {
-            let (pool, top) = (&mut self.pools[class], &local.tops[class]);
+            let (pool, top) = (&mut self.pools[class], &thread.tops[class]);
             let just = pool.magazine.as_mut().is_some_and(|magazine| magazine.close(top));
             closed |= (just as u128) << class;
         }
@@ -248,7 +248,7 @@ impl ThreadCache {
             settings::deny_barrier();
         }
         for class in classes(self.used) {
-            let (pool, top) = (&mut self.pools[class], &local.tops[class]);
+            let (pool, top) = (&mut self.pools[class], &thread.tops[class]);
             pool.drop_victims(class, &mut self.area);
             pool.detach(class);
             let closed = closed >> class & 1 == 1;
@@ -269,7 +269,7 @@ impl ThreadCache {
 
     /// Nothing is pooled, and the owner's next operation comes to its slow path.
     pub(crate) fn is_idle(&self) -> bool {
-        let owned = self.local.is_some();
+        let owned = self.thread.is_some();
         self.withdrawn || classes(self.used).all(|class| self.pools[class].is_idle(owned))
     }
 
@@ -300,9 +300,9 @@ impl ThreadCache {
     #[cold]
     fn begin_anew(&mut self, from: Option<(usize, Operation)>) {
         self.withdrawn = false;
-        let Some(local) = self.local else { return };
+        let Some(thread) = self.thread else { return };
         for class in classes(self.used) {
-            let (pool, top) = (&mut self.pools[class], &local.tops[class]);
+            let (pool, top) = (&mut self.pools[class], &thread.tops[class]);
             let operation = from.filter(|from| from.0 == class).map_or(Operation::Push, |from| from.1);
             if let Some(block) = pool.forget_magazine(top, operation) {
                 give(class, &[block], true);

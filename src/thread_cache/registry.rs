@@ -9,7 +9,7 @@ use crate::heap::metadata;
 use crate::heap::span::NO_CACHE;
 use crate::platform::{ExitKey, Lock};
 use crate::thread_cache::cache::ThreadCache;
-use crate::thread_cache::thread_local::{Local, Phase, local};
+use crate::thread_cache::thread_local::{Phase, ThreadLocal, this_thread};
 use core::ffi::c_void;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
@@ -20,7 +20,7 @@ pub(crate) struct Member {
     pub(crate) cache: Lock<ThreadCache>,
     /// Taken by a thread, or by one that is about to have it.
     used: AtomicBool,
-    /// Where its last thread came from: [`Local::origin`].
+    /// Where its last thread came from: [`ThreadLocal::origin`].
     origin: AtomicU16,
     next: AtomicPtr<Member>,
 }
@@ -67,12 +67,12 @@ impl Member {
 /// without memory for one.
 #[inline]
 pub(crate) fn current() -> Option<&'static Member> {
-    let local = local();
-    match local.phase() {
+    let thread = this_thread();
+    match thread.phase() {
         // SAFETY: an alive thread's cache is set, and never unmapped.
-        Phase::Alive => unsafe { local.cache().cast::<Member>().as_ref() },
-        Phase::Unborn => join(local).or_else(without_cache),
-        Phase::Apart => without_cache(),
+        Phase::Cached => unsafe { thread.cache().cast::<Member>().as_ref() },
+        Phase::New => join(thread).or_else(without_cache),
+        Phase::Uncached => without_cache(),
     }
 }
 
@@ -85,7 +85,7 @@ fn without_cache() -> Option<&'static Member> {
 /// from here on, the process is not single-threaded any more.
 #[inline]
 pub(crate) fn enter() {
-    let cache = local().cache();
+    let cache = this_thread().cache();
     let first = !cache.is_null() && ptr::eq(cache, FIRST.load(Relaxed).cast());
     // Acquire pairs with the release in `end_single_threaded`: who sees this set sees the
     // first thread as the only one no more.
@@ -121,22 +121,22 @@ pub(crate) fn threads() -> usize {
 }
 
 #[cold]
-fn join(local: &'static Local) -> Option<&'static Member> {
+fn join(thread: &'static ThreadLocal) -> Option<&'static Member> {
     // What is allocated in here (by the C library, where its malloc is ours)
     // goes straight to the spans.
-    local.set_phase(Phase::Apart);
+    thread.set_phase(Phase::Uncached);
     let Some((member, key)) = claim() else {
-        local.set_phase(Phase::Unborn);
+        thread.set_phase(Phase::New);
         return None;
     };
     if !key.set(ptr::from_ref(member).cast()) {
         release(member);
-        local.set_phase(Phase::Unborn);
+        thread.set_phase(Phase::New);
         return None;
     }
-    member.cache.lock().adopt(local);
-    local.set_cache(ptr::from_ref(member).cast_mut().cast());
-    local.set_phase(Phase::Alive);
+    member.cache.lock().adopt(thread);
+    thread.set_cache(ptr::from_ref(member).cast_mut().cast());
+    thread.set_phase(Phase::Cached);
     Some(member)
 }
 
@@ -150,7 +150,7 @@ fn claim() -> Option<(&'static Member, ExitKey)> {
     if !ENTERED.load(Relaxed) {
         if first().is_none() { single_threaded::begin() } else { end_single_threaded(&joining) }
     }
-    let found = if idle { choose(local().origin()) } else { None };
+    let found = if idle { choose(this_thread().origin()) } else { None };
     let member = match found {
         Some(member) => {
             joining.idle -= 1;
@@ -159,7 +159,7 @@ fn claim() -> Option<(&'static Member, ExitKey)> {
         None => create(&mut joining)?,
     };
     member.used.store(true, Relaxed);
-    member.origin.store(local().origin(), Relaxed);
+    member.origin.store(this_thread().origin(), Relaxed);
     // SeqCst: see where the ticker ends.
     THREADS.fetch_add(1, SeqCst);
     Some((member, key))
@@ -223,9 +223,9 @@ impl Joining {
 /// what they allocate and free goes straight to the spans, so nothing is kept
 /// that a later destructor would have to give back.
 extern "C" fn leave(member: *mut c_void) {
-    let local = local();
-    local.set_phase(Phase::Apart);
-    local.set_cache(ptr::null_mut());
+    let thread = this_thread();
+    thread.set_phase(Phase::Uncached);
+    thread.set_cache(ptr::null_mut());
     // SAFETY: the value that `join` set; members are never unmapped.
     let Some(member) = (unsafe { member.cast::<Member>().as_ref() }) else { return };
     member.cache.lock().leave();
@@ -257,7 +257,7 @@ pub(crate) unsafe fn unlock_after_fork() {
 /// In a fork's child: the caches of threads that do not exist there give
 /// everything back. What such a thread was just pushing or popping is lost.
 pub(crate) fn abandon_orphans() {
-    let own = local().cache().cast::<Member>();
+    let own = this_thread().cache().cast::<Member>();
     for member in all().filter(|member| !ptr::eq(*member, own) && member.used.load(Relaxed)) {
         member.cache.lock().abandon();
         release(member);

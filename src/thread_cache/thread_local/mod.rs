@@ -16,7 +16,7 @@ use portable as imp;
 #[cfg(all(target_arch = "x86_64", target_os = "linux", not(neap_portable)))]
 use x86_64_linux as imp;
 
-pub(crate) use imp::{NEEDS_BARRIER, local, open_slot, pop_slot, push_at};
+pub(crate) use imp::{NEEDS_BARRIER, open_slot, pop_slot, push_at, this_thread};
 
 use crate::base::size_class::CLASSES;
 use crate::thread_cache::magazine::top_of_none;
@@ -27,7 +27,7 @@ use core::sync::atomic::{AtomicPtr, AtomicUsize};
 /// What a thread keeps at hand. A thread starts with every `top` at the
 /// magazine that is both empty and full, so the fast path asks nothing else.
 #[repr(C, align(64))]
-pub(crate) struct Local {
+pub(crate) struct ThreadLocal {
     pub(crate) tops: [AtomicUsize; CLASSES],
     /// The thread's cache, once it has one.
     cache: AtomicPtr<c_void>,
@@ -41,28 +41,28 @@ pub(crate) struct Local {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// It has not allocated yet.
-    Unborn,
+    New,
     /// It has a cache.
-    Alive,
+    Cached,
     /// It gets its cache just now, or has given it back for good: blocks go
     /// straight to and from their spans.
-    Apart,
+    Uncached,
 }
 
-impl Local {
+impl ThreadLocal {
     pub(crate) fn phase(&self) -> Phase {
         match self.phase.load(Relaxed) {
-            0 => Phase::Unborn,
-            1 => Phase::Alive,
-            _ => Phase::Apart,
+            0 => Phase::New,
+            1 => Phase::Cached,
+            _ => Phase::Uncached,
         }
     }
 
     pub(crate) fn set_phase(&self, phase: Phase) {
         let phase = match phase {
-            Phase::Unborn => 0,
-            Phase::Alive => 1,
-            Phase::Apart => 2,
+            Phase::New => 0,
+            Phase::Cached => 1,
+            Phase::Uncached => 2,
         };
         self.phase.store(phase, Relaxed);
     }

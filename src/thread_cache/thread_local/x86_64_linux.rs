@@ -2,7 +2,7 @@
 //! without link-time optimisation, executable or shared library, reaches it
 //! relative to `fs` without a call.
 
-use super::Local;
+use super::ThreadLocal;
 use crate::base::size_class::CLASSES;
 use crate::thread_cache::magazine::NONE;
 use core::arch::{asm, global_asm};
@@ -10,7 +10,7 @@ use core::arch::{asm, global_asm};
 /// Commits are not atomic to other processors: closing needs a barrier.
 pub(crate) const NEEDS_BARRIER: bool = true;
 
-// `Local` as a thread starts with it. The name carries the version, so that
+// `ThreadLocal` as a thread starts with it. The name carries the version, so that
 // two versions of this crate in one program do not meet.
 global_asm!(
     ".pushsection .tdata.neap_local,\"awT\",@progbits",
@@ -27,11 +27,11 @@ global_asm!(
     ".popsection",
     classes = const CLASSES,
     none = sym NONE,
-    rest = const size_of::<Local>() - CLASSES * 8,
-    size = const size_of::<Local>(),
+    rest = const size_of::<ThreadLocal>() - CLASSES * 8,
+    size = const size_of::<ThreadLocal>(),
 );
 
-/// Offset of [`Local`] from `fs`; a constant after linking an executable.
+/// Offset of [`ThreadLocal`] from `fs`; a constant after linking an executable.
 #[inline(always)]
 fn offset() -> usize {
     let offset;
@@ -46,15 +46,15 @@ fn offset() -> usize {
     offset
 }
 
-/// This thread's [`Local`].
-pub(crate) fn local() -> &'static Local {
+/// This thread's [`ThreadLocal`].
+pub(crate) fn this_thread() -> &'static ThreadLocal {
     let thread: usize;
     // SAFETY: the first word of a thread's control block is its own address.
     unsafe {
         asm!("mov {}, qword ptr fs:[0]", out(reg) thread, options(pure, readonly, nostack, preserves_flags));
     }
     // SAFETY: the storage lives as long as the thread, longer than any use.
-    unsafe { &*(thread.wrapping_add(offset()) as *const Local) }
+    unsafe { &*(thread.wrapping_add(offset()) as *const ThreadLocal) }
 }
 
 /// Pops a block, and gives the slot's address; null if the magazine is empty or closed.
@@ -73,10 +73,10 @@ pub(crate) unsafe fn pop_slot(class: usize) -> (*mut u8, *const usize) {
     // SAFETY: every `top` points one above a readable slot.
     unsafe {
         asm!(
-            "sub qword ptr fs:[{local} + {class} * 8], 8",
-            "mov {top}, qword ptr fs:[{local} + {class} * 8]",
+            "sub qword ptr fs:[{offset} + {class} * 8], 8",
+            "mov {top}, qword ptr fs:[{offset} + {class} * 8]",
             "mov {block}, qword ptr [{top}]",
-            local = in(reg) offset(),
+            offset = in(reg) offset(),
             class = in(reg) class,
             top = out(reg) top,
             block = lateout(reg) block,
@@ -97,8 +97,8 @@ pub(crate) unsafe fn open_slot(class: usize) -> Option<*mut usize> {
     // SAFETY: reads this thread's `top`, which points at a readable slot.
     let fence = unsafe {
         asm!(
-            "mov {top}, qword ptr fs:[{local} + {class} * 8]",
-            local = in(reg) offset(),
+            "mov {top}, qword ptr fs:[{offset} + {class} * 8]",
+            offset = in(reg) offset(),
             class = in(reg) class,
             top = lateout(reg) top,
             options(nostack, preserves_flags, readonly),
@@ -120,10 +120,10 @@ pub(crate) unsafe fn push_at(slot: *mut usize, class: usize, block: usize) {
     unsafe {
         asm!(
             "mov qword ptr [{top}], {block}",
-            "add qword ptr fs:[{local} + {class} * 8], 8",
+            "add qword ptr fs:[{offset} + {class} * 8], 8",
             top = in(reg) slot,
             block = in(reg) block,
-            local = in(reg) offset(),
+            offset = in(reg) offset(),
             class = in(reg) class,
             options(nostack),
         );
