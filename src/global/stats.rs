@@ -141,8 +141,8 @@ impl Stats {
             let cache = member.cache.lock();
             self.refills += cache.refills;
             self.spills += cache.spills;
-            for (number, (class, pool)) in self.classes.iter_mut().zip(&cache.pools).enumerate() {
-                let (local, victim) = pool.pooled(cache.thread.map(|thread| &thread.tops[number]));
+            for (number, (class, class_cache)) in self.classes.iter_mut().zip(&cache.classes).enumerate() {
+                let (local, victim) = class_cache.pooled(cache.thread.map(|thread| &thread.tops[number]));
                 class.pooled_local += local;
                 class.pooled_victim += victim;
             }

@@ -14,7 +14,7 @@ use crate::heap::free_batch::give;
 use crate::heap::run;
 use crate::heap::span::NO_CACHE;
 use crate::platform;
-use crate::thread_cache::class_cache::ClassPool;
+use crate::thread_cache::class_cache::ClassCache;
 use crate::thread_cache::magazine::{self, Operation};
 use crate::thread_cache::slot_memory::Area;
 use crate::thread_cache::thread_local::{NEEDS_BARRIER, ThreadLocal};
@@ -33,11 +33,11 @@ pub(crate) struct ThreadCache {
     pub(crate) thread: Option<&'static ThreadLocal>,
     /// What its spans are marked with.
     number: u16,
-    pub(crate) pools: [ClassPool; CLASSES],
-    /// A bit for each class whose pool may hold anything. The others are not
+    pub(crate) classes: [ClassCache; CLASSES],
+    /// A bit for each class whose class cache may hold anything. The others are not
     /// looked at when a thread comes or goes: they may be far away.
     used: u128,
-    /// Where the pools' slots lie.
+    /// Where the slots lie.
     area: Area,
     /// The area's pages went while the thread slept.
     withdrawn: bool,
@@ -54,7 +54,7 @@ impl ThreadCache {
         Self {
             thread: None,
             number,
-            pools: [const { ClassPool::new() }; CLASSES],
+            classes: [const { ClassCache::new() }; CLASSES],
             used: 0,
             area: Area::new(),
             withdrawn: false,
@@ -70,10 +70,10 @@ impl ThreadCache {
         self.thread = Some(thread);
         self.epoch = epoch::current();
         self.capacity = 0;
-        for class in classes(self.used) {
-            let pool = &mut self.pools[class];
-            self.capacity += pool.capacity() * block_size(class);
-            thread.tops[class].store(pool.take_over(), Relaxed);
+        for class in class_numbers(self.used) {
+            let class_cache = &mut self.classes[class];
+            self.capacity += class_cache.capacity() * block_size(class);
+            thread.tops[class].store(class_cache.take_over(), Relaxed);
         }
     }
 
@@ -92,18 +92,18 @@ impl ThreadCache {
     fn part(&mut self, mut most: usize) {
         self.wake(None);
         let Some(thread) = self.thread.take() else { return };
-        for class in classes(self.used) {
-            let (pool, top) = (&mut self.pools[class], &thread.tops[class]);
-            pool.settle(top, Operation::Push);
-            let bytes = pool.count(top.load(Relaxed)) * block_size(class);
+        for class in class_numbers(self.used) {
+            let (class_cache, top) = (&mut self.classes[class], &thread.tops[class]);
+            class_cache.settle(top, Operation::Push);
+            let bytes = class_cache.count(top.load(Relaxed)) * block_size(class);
             if bytes > 0 && bytes <= most {
                 most -= bytes;
-                pool.leave(top);
+                class_cache.leave(top);
             } else {
-                pool.give_all(class, top);
-                pool.detach(class);
+                class_cache.give_all(class, top);
+                class_cache.detach(class);
             }
-            pool.drop_victims(class, &mut self.area);
+            class_cache.drop_victims(class, &mut self.area);
         }
     }
 
@@ -135,8 +135,8 @@ impl ThreadCache {
     fn pooled(&mut self, class: usize) -> Option<usize> {
         let top = &self.thread?.tops[class];
         self.reopen(class, top, Operation::Pop);
-        let pool = &mut self.pools[class];
-        pool.pop(top).or_else(|| pool.rescue(top))
+        let class_cache = &mut self.classes[class];
+        class_cache.pop(top).or_else(|| class_cache.rescue(top))
     }
 
     fn take_run(&mut self, class: usize, zeroed: bool) -> *mut u8 {
@@ -150,7 +150,7 @@ impl ThreadCache {
         let Some(thread) = self.thread else { return ptr::null_mut() };
         let top = &thread.tops[class];
         self.grow_if_pressed(class, top);
-        self.pools[class].refill(class, top, self.number) as *mut u8
+        self.classes[class].refill(class, top, self.number) as *mut u8
     }
 
     /// Takes a block from the owner, whose push found the magazine full or closed.
@@ -166,20 +166,20 @@ impl ThreadCache {
         let Some(thread) = self.thread else { return give(class, &[block], true) };
         let top = &thread.tops[class];
         let reopened = self.reopen(class, top, Operation::Push);
-        let pool = &mut self.pools[class];
-        if block_size(class) < CACHE_LINE && (reopened || pool.is_foreign()) {
+        let class_cache = &mut self.classes[class];
+        if block_size(class) < CACHE_LINE && (reopened || class_cache.is_foreign()) {
             return give(class, &[block], true);
         }
-        if pool.push(top, block) {
+        if class_cache.push(top, block) {
             return;
         }
         self.grow_if_pressed(class, top);
-        let pool = &mut self.pools[class];
-        if pool.push(top, block) {
+        let class_cache = &mut self.classes[class];
+        if class_cache.push(top, block) {
             return;
         }
-        pool.spill(class, top);
-        if !pool.push(top, block) {
+        class_cache.spill(class, top);
+        if !class_cache.push(top, block) {
             give(class, &[block], true);
         }
     }
@@ -187,15 +187,15 @@ impl ThreadCache {
     /// Makes the magazine usable again. What reopens counts towards the
     /// thread's bytes again; beyond them it starts anew, small. True if it was closed.
     fn reopen(&mut self, class: usize, top: &AtomicUsize, from: Operation) -> bool {
-        let pool = &mut self.pools[class];
-        if !pool.settle(top, from) {
+        let class_cache = &mut self.classes[class];
+        if !class_cache.settle(top, from) {
             return false;
         }
-        self.capacity += pool.capacity() * block_size(class);
+        self.capacity += class_cache.capacity() * block_size(class);
         if self.capacity > settings::thread_pool_bytes() {
-            self.capacity -= pool.capacity() * block_size(class);
-            pool.give_all(class, top);
-            pool.discard_magazine(&mut self.area);
+            self.capacity -= class_cache.capacity() * block_size(class);
+            class_cache.give_all(class, top);
+            class_cache.discard_magazine(&mut self.area);
         }
         true
     }
@@ -203,17 +203,17 @@ impl ThreadCache {
     fn grow_if_pressed(&mut self, class: usize, top: &AtomicUsize) {
         let size = block_size(class);
         let budget = settings::thread_pool_bytes().saturating_sub(self.capacity) / size;
-        let pool = &mut self.pools[class];
-        pool.pressure = pool.pressure.saturating_add(1);
-        let capacity = pool.capacity();
-        if capacity > 0 && pool.pressure < GROW_AFTER {
+        let class_cache = &mut self.classes[class];
+        class_cache.pressure = class_cache.pressure.saturating_add(1);
+        let capacity = class_cache.capacity();
+        if capacity > 0 && class_cache.pressure < GROW_AFTER {
             return;
         }
         let most = (MAGAZINE_BYTES / size).min(capacity + budget);
         if let Some(larger) = magazine::larger(capacity, most)
-            && pool.grow(larger, top, &mut self.area)
+            && class_cache.grow(larger, top, &mut self.area)
         {
-            pool.pressure = 0;
+            class_cache.pressure = 0;
             self.capacity += (larger - capacity) * size;
         }
     }
@@ -236,9 +236,9 @@ impl ThreadCache {
         let idle = self.is_idle();
         self.epoch = epoch::current();
         let mut closed = 0u128;
-        for class in classes(self.used) {
-            let (pool, top) = (&mut self.pools[class], &thread.tops[class]);
-            let just = pool.magazine.as_mut().is_some_and(|magazine| magazine.close(top));
+        for class in class_numbers(self.used) {
+            let (class_cache, top) = (&mut self.classes[class], &thread.tops[class]);
+            let just = class_cache.magazine.as_mut().is_some_and(|magazine| magazine.close(top));
             closed |= (just as u128) << class;
         }
         // Refused although it worked when the tick began: the owner may still be
@@ -247,15 +247,15 @@ impl ThreadCache {
         if !all_landed {
             settings::deny_barrier();
         }
-        for class in classes(self.used) {
-            let (pool, top) = (&mut self.pools[class], &thread.tops[class]);
-            pool.drop_victims(class, &mut self.area);
-            pool.detach(class);
+        for class in class_numbers(self.used) {
+            let (class_cache, top) = (&mut self.classes[class], &thread.tops[class]);
+            class_cache.drop_victims(class, &mut self.area);
+            class_cache.detach(class);
             let closed = closed >> class & 1 == 1;
-            if closed && (!all_landed || pool.archive(class, top, &mut self.area)) {
-                self.capacity -= pool.capacity() * block_size(class);
+            if closed && (!all_landed || class_cache.archive(class, top, &mut self.area)) {
+                self.capacity -= class_cache.capacity() * block_size(class);
             }
-            pool.calm();
+            class_cache.calm();
         }
         if closed == 0 && !own {
             self.withdraw();
@@ -270,18 +270,18 @@ impl ThreadCache {
     /// Nothing is pooled, and the owner's next operation comes to its slow path.
     pub(crate) fn is_idle(&self) -> bool {
         let owned = self.thread.is_some();
-        self.withdrawn || classes(self.used).all(|class| self.pools[class].is_idle(owned))
+        self.withdrawn || class_numbers(self.used).all(|class| self.classes[class].is_idle(owned))
     }
 
     /// Every magazine was closed for a whole epoch and there are no victims:
     /// the pages of all slots go.
     #[cold]
     fn withdraw(&mut self) {
-        let pools = &mut self.pools;
+        let classes = &mut self.classes;
         self.withdrawn = self.area.withdraw(|word| {
-            pools
+            classes
                 .iter_mut()
-                .filter_map(|pool| pool.magazine.as_mut())
+                .filter_map(|class_cache| class_cache.magazine.as_mut())
                 .for_each(|magazine| magazine.withdraw(word));
         });
     }
@@ -301,10 +301,10 @@ impl ThreadCache {
     fn begin_anew(&mut self, from: Option<(usize, Operation)>) {
         self.withdrawn = false;
         let Some(thread) = self.thread else { return };
-        for class in classes(self.used) {
-            let (pool, top) = (&mut self.pools[class], &thread.tops[class]);
+        for class in class_numbers(self.used) {
+            let (class_cache, top) = (&mut self.classes[class], &thread.tops[class]);
             let operation = from.filter(|from| from.0 == class).map_or(Operation::Push, |from| from.1);
-            if let Some(block) = pool.forget_magazine(top, operation) {
+            if let Some(block) = class_cache.forget_magazine(top, operation) {
                 give(class, &[block], true);
             }
         }
@@ -314,8 +314,8 @@ impl ThreadCache {
     /// A thread cache without a thread keeps no magazines beyond a tick.
     fn discard_magazines(&mut self) -> bool {
         let some = !self.is_idle();
-        for class in classes(core::mem::take(&mut self.used)) {
-            self.pools[class].discard_left(class, &mut self.area);
+        for class in class_numbers(core::mem::take(&mut self.used)) {
+            self.classes[class].discard_left(class, &mut self.area);
         }
         self.area.release();
         self.capacity = 0;
@@ -333,7 +333,7 @@ pub(crate) fn cleared(block: *mut u8, class: usize, zeroed: bool) -> *mut u8 {
 }
 
 /// The classes that have a bit.
-fn classes(mut bits: u128) -> impl Iterator<Item = usize> {
+fn class_numbers(mut bits: u128) -> impl Iterator<Item = usize> {
     core::iter::from_fn(move || {
         let class = (bits != 0).then_some(bits.trailing_zeros() as usize)?;
         bits &= bits - 1;

@@ -24,7 +24,7 @@ const FIRST_STEP: u16 = 64;
 const FOREIGN_FREES: u8 = 4;
 
 /// One class of one thread.
-pub(crate) struct ClassPool {
+pub(crate) struct ClassCache {
     pub(crate) magazine: Option<Magazine>,
     victims: Victims,
     span: Option<&'static Span>,
@@ -40,9 +40,9 @@ pub(crate) struct ClassPool {
 
 // SAFETY: the slots, which are atomic, and the pieces are reached under the
 // cache's lock only, whichever thread holds it.
-unsafe impl Send for ClassPool {}
+unsafe impl Send for ClassCache {}
 
-impl ClassPool {
+impl ClassCache {
     /// Ends the epoch: the next one starts with small steps again.
     pub(crate) fn calm(&mut self) {
         self.rescue = FIRST_RESCUE;
