@@ -16,7 +16,7 @@ use crate::heap::span::NO_CACHE;
 use crate::platform;
 use crate::thread_cache::class_cache::ClassCache;
 use crate::thread_cache::magazine::{self, Operation};
-use crate::thread_cache::slot_memory::Area;
+use crate::thread_cache::slot_memory::SlotMemory;
 use crate::thread_cache::thread_local::{NEEDS_BARRIER, ThreadLocal};
 use core::ptr;
 
@@ -38,8 +38,8 @@ pub(crate) struct ThreadCache {
     /// looked at when a thread comes or goes: they may be far away.
     used: u128,
     /// Where the slots lie.
-    area: Area,
-    /// The area's pages went while the thread slept.
+    memory: SlotMemory,
+    /// The slots' pages went while the thread slept.
     withdrawn: bool,
     /// Bytes that the magazines can hold.
     capacity: usize,
@@ -56,7 +56,7 @@ impl ThreadCache {
             number,
             classes: [const { ClassCache::new() }; CLASSES],
             used: 0,
-            area: Area::new(),
+            memory: SlotMemory::new(),
             withdrawn: false,
             capacity: 0,
             epoch: 0,
@@ -103,7 +103,7 @@ impl ThreadCache {
                 class_cache.give_all(class, top);
                 class_cache.detach(class);
             }
-            class_cache.drop_victims(class, &mut self.area);
+            class_cache.drop_victims(class, &mut self.memory);
         }
     }
 
@@ -195,7 +195,7 @@ impl ThreadCache {
         if self.capacity > settings::thread_pool_bytes() {
             self.capacity -= class_cache.capacity() * block_size(class);
             class_cache.give_all(class, top);
-            class_cache.discard_magazine(&mut self.area);
+            class_cache.discard_magazine(&mut self.memory);
         }
         true
     }
@@ -211,7 +211,7 @@ impl ThreadCache {
         }
         let most = (MAGAZINE_BYTES / size).min(capacity + budget);
         if let Some(larger) = magazine::larger(capacity, most)
-            && class_cache.grow(larger, top, &mut self.area)
+            && class_cache.grow(larger, top, &mut self.memory)
         {
             class_cache.pressure = 0;
             self.capacity += (larger - capacity) * size;
@@ -249,10 +249,10 @@ impl ThreadCache {
         }
         for class in class_numbers(self.used) {
             let (class_cache, top) = (&mut self.classes[class], &thread.tops[class]);
-            class_cache.drop_victims(class, &mut self.area);
+            class_cache.drop_victims(class, &mut self.memory);
             class_cache.detach(class);
             let closed = closed >> class & 1 == 1;
-            if closed && (!all_landed || class_cache.archive(class, top, &mut self.area)) {
+            if closed && (!all_landed || class_cache.archive(class, top, &mut self.memory)) {
                 self.capacity -= class_cache.capacity() * block_size(class);
             }
             class_cache.calm();
@@ -278,7 +278,7 @@ impl ThreadCache {
     #[cold]
     fn withdraw(&mut self) {
         let classes = &mut self.classes;
-        self.withdrawn = self.area.withdraw(|word| {
+        self.withdrawn = self.memory.withdraw(|word| {
             classes
                 .iter_mut()
                 .filter_map(|class_cache| class_cache.magazine.as_mut())
@@ -308,16 +308,16 @@ impl ThreadCache {
                 give(class, &[block], true);
             }
         }
-        self.area.reset();
+        self.memory.reset();
     }
 
     /// A thread cache without a thread keeps no magazines beyond a tick.
     fn discard_magazines(&mut self) -> bool {
         let some = !self.is_idle();
         for class in class_numbers(core::mem::take(&mut self.used)) {
-            self.classes[class].discard_left(class, &mut self.area);
+            self.classes[class].discard_left(class, &mut self.memory);
         }
-        self.area.release();
+        self.memory.release();
         self.capacity = 0;
         some
     }

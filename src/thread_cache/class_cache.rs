@@ -8,7 +8,7 @@ use crate::heap::central;
 use crate::heap::free_batch::give;
 use crate::heap::span::Span;
 use crate::thread_cache::magazine::{self, Magazine, Operation};
-use crate::thread_cache::slot_memory::Area;
+use crate::thread_cache::slot_memory::SlotMemory;
 use crate::thread_cache::victims::Victims;
 
 /// Blocks that the first refill of an epoch takes from the victim tier; each
@@ -86,11 +86,11 @@ impl ClassCache {
     }
 
     /// By a tick that finds the cache without a thread.
-    pub(crate) fn discard_left(&mut self, class: usize, area: &mut Area) {
+    pub(crate) fn discard_left(&mut self, class: usize, memory: &mut SlotMemory) {
         let left = core::mem::take(&mut self.left);
         self.give_lowest(class, left as usize, true);
         self.detach(class);
-        self.discard_magazine(area);
+        self.discard_magazine(memory);
     }
 
     /// Blocks in the open magazine.
@@ -126,19 +126,19 @@ impl ClassCache {
 
     /// By the ticker, after the barrier: makes the content of the magazine it
     /// closed the victims. False if the owner's commit overtook the close.
-    pub(crate) fn archive(&mut self, class: usize, top: &AtomicUsize, area: &mut Area) -> bool {
+    pub(crate) fn archive(&mut self, class: usize, top: &AtomicUsize, memory: &mut SlotMemory) -> bool {
         let Some(magazine) = &mut self.magazine else { return false };
         let Some(count) = magazine.content_if_closed(top) else { return false };
-        if count > 0 && !self.victims.fill(magazine.blocks(count), area) {
+        if count > 0 && !self.victims.fill(magazine.blocks(count), memory) {
             self.give_lowest(class, count, false);
         }
         true
     }
 
     /// Only the owner may, and a thread cache without a thread.
-    pub(crate) fn discard_magazine(&mut self, area: &mut Area) {
+    pub(crate) fn discard_magazine(&mut self, memory: &mut SlotMemory) {
         if let Some(magazine) = self.magazine.take() {
-            magazine.discard(area);
+            magazine.discard(memory);
         }
     }
 
@@ -243,9 +243,9 @@ impl ClassCache {
         }
     }
 
-    pub(crate) fn drop_victims(&mut self, class: usize, area: &mut Area) {
+    pub(crate) fn drop_victims(&mut self, class: usize, memory: &mut SlotMemory) {
         give(class, self.victims.blocks(), false);
-        self.victims.discard(area);
+        self.victims.discard(memory);
     }
 
     pub(crate) fn detach(&mut self, class: usize) {
@@ -256,14 +256,14 @@ impl ClassCache {
 
     /// Moves to a larger magazine; false without memory. Only the owner may,
     /// since it is then in no operation on the old one.
-    pub(crate) fn grow(&mut self, capacity: usize, top: &AtomicUsize, area: &mut Area) -> bool {
-        let Some(larger) = Magazine::new(capacity, area) else { return false };
+    pub(crate) fn grow(&mut self, capacity: usize, top: &AtomicUsize, memory: &mut SlotMemory) -> bool {
+        let Some(larger) = Magazine::new(capacity, memory) else { return false };
         let count = self.count(top.load(Relaxed));
         if let Some(old) = self.magazine.take() {
             for index in 1..=count {
                 larger.slot(index).store(old.slot(index).load(Relaxed), Relaxed);
             }
-            old.discard(area);
+            old.discard(memory);
         }
         top.store(larger.top(count), Relaxed);
         self.magazine = Some(larger);

@@ -23,12 +23,12 @@
 //! owner reopens, in its slow path.
 //!
 //! **Withdrawing.** The pages of a magazine that stays closed go back to the
-//! system (`area.rs`). The owner may still be about to read or write the one
+//! system (`slot_memory.rs`). The owner may still be about to read or write the one
 //! slot at the old `top`; what was there is kept, a late write finds a page
 //! again, and all else that the owner reads are nulls, as the fences were.
 
 use crate::base::atomics::{AtomicUsize, Ordering::AcqRel, Ordering::Relaxed};
-use crate::thread_cache::slot_memory::Area;
+use crate::thread_cache::slot_memory::SlotMemory;
 use core::ptr::NonNull;
 
 /// Bytes of a slot.
@@ -77,8 +77,8 @@ pub(crate) struct Magazine {
 
 impl Magazine {
     /// An empty magazine, or none without memory.
-    pub(crate) fn new(capacity: usize, area: &mut Area) -> Option<Self> {
-        let slots = area.take((capacity + FENCES) * SLOT)?.cast::<AtomicUsize>();
+    pub(crate) fn new(capacity: usize, memory: &mut SlotMemory) -> Option<Self> {
+        let slots = memory.alloc((capacity + FENCES) * SLOT)?.cast::<AtomicUsize>();
         for index in 0..capacity + FENCES {
             let fence = index == 0 || index > capacity;
             // SAFETY: the piece has that many words and is ours.
@@ -88,9 +88,9 @@ impl Magazine {
     }
 
     /// Gives the memory back; the owner's `top` must not point here any more.
-    pub(crate) fn discard(self, area: &mut Area) {
+    pub(crate) fn discard(self, memory: &mut SlotMemory) {
         // SAFETY: the piece that `new` took, of the same size.
-        unsafe { area.give(self.slots.cast(), (self.capacity() + FENCES) * SLOT) };
+        unsafe { memory.free(self.slots.cast(), (self.capacity() + FENCES) * SLOT) };
     }
 
     pub(crate) fn capacity(&self) -> usize {

@@ -25,10 +25,10 @@ mod slot_memory {
     use std::alloc::Layout;
     use std::ptr::NonNull;
 
-    pub(crate) struct Area;
+    pub(crate) struct SlotMemory;
 
-    impl Area {
-        pub(crate) fn take(&mut self, bytes: usize) -> Option<NonNull<u8>> {
+    impl SlotMemory {
+        pub(crate) fn alloc(&mut self, bytes: usize) -> Option<NonNull<u8>> {
             let layout = Layout::from_size_align(bytes, 64).expect("a small layout");
             // SAFETY: the size is not zero.
             NonNull::new(unsafe { std::alloc::alloc(layout) })
@@ -36,7 +36,7 @@ mod slot_memory {
 
         /// # Safety
         /// None needed: nothing is done.
-        pub(crate) unsafe fn give(&mut self, _: NonNull<u8>, _: usize) {}
+        pub(crate) unsafe fn free(&mut self, _: NonNull<u8>, _: usize) {}
     }
 }
 
@@ -189,7 +189,7 @@ impl Model {
     }
 
     fn renew(&self) -> Magazine {
-        Magazine::new(CAPACITY, &mut slot_memory::Area).expect("memory")
+        Magazine::new(CAPACITY, &mut slot_memory::SlotMemory).expect("memory")
     }
 
     /// The system moves the pages away: no store is under way to them in
@@ -235,7 +235,7 @@ impl Model {
 
 /// Runs one sequence of pops (0) and pushes (1) of the owner against three drains.
 fn run(operations: u32, count: u32, plant: Plant) {
-    let magazine = Magazine::new(CAPACITY, &mut slot_memory::Area).expect("memory");
+    let magazine = Magazine::new(CAPACITY, &mut slot_memory::SlotMemory).expect("memory");
     magazine.slot(1).store(101, SeqCst);
     let top = AtomicUsize::new(magazine.top(1));
     let slots = (0..CAPACITY + 6).map(|index| magazine.slot(index) as *const _ as usize).collect();
