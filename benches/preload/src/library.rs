@@ -32,7 +32,8 @@ impl Library {
         let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
         // A bench or test program lies below the folder that cargo builds in, and marks.
         let own = std::env::current_exe()?;
-        let target = own.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists()).map(PathBuf::from);
+        let target =
+            own.ancestors().take(5).find(|folder| folder.join("CACHEDIR.TAG").exists()).map(PathBuf::from);
         let target = target.unwrap_or_else(|| root.join("target"));
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.args(["build", "--quiet", "--release", "-p", "neap-preload", "--target-dir"]);

@@ -81,11 +81,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The folder `measure` in the one that cargo builds in, which it marks; this
-/// program lies in a folder of its profile's name below that.
+/// The folder `measure` in the one that cargo builds in, which it marks if it
+/// made it; this program lies in a folder of its profile's name below that, or
+/// of its target's and its profile's.
 fn default_out() -> io::Result<PathBuf> {
     let program = std::env::current_exe()?;
-    let marked = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists());
+    let marked = program.ancestors().take(4).find(|folder| folder.join("CACHEDIR.TAG").exists());
     let target = marked.or_else(|| program.ancestors().nth(2)).ok_or(io::ErrorKind::NotFound)?;
     Ok(target.join("measure"))
 }
