@@ -1,16 +1,16 @@
 //! Neap as a shared library for programs that cannot be rebuilt:
 //!
 //! ```sh
-//! cargo build --release --example neap_preload
-//! LD_PRELOAD=$PWD/target/release/examples/libneap_preload.so redis-server
+//! cargo build --release -p neap-preload
+//! LD_PRELOAD=$PWD/target/release/libneap_preload.so redis-server
 //! ```
 //!
 //! Its ticker runs in the background unless `NEAP_BACKGROUND=0`.
 
 use neap::Neap;
 
-// With the feature `malloc` the crate itself exports the family; then this is
-// where its settings come from.
+// With the feature `malloc` Neap itself exports the family; then this is where
+// its settings come from.
 #[cfg_attr(feature = "malloc", global_allocator)]
 static HEAP: Neap = Neap::new().background(true);
 
