@@ -153,7 +153,7 @@ fn pooled(neap: &'static Neap, class: usize) -> *mut c_void {
         mark.store(class as u8, Relaxed);
         // The block that is next will be written when it is, and its line may be
         // far away; a null below the lowest does no harm.
-        // SAFETY: the slot held a block, so it is not the lowest, a fence: there is one below.
+        // SAFETY: the slot held a block, so it is not the lowest, a sentinel: there is one below.
         prefetch(unsafe { slot.sub(1).read_volatile() } as *const u8);
         return block.cast();
     }

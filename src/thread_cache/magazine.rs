@@ -1,6 +1,6 @@
-//! A magazine: an array stack of free blocks, with null fences at both ends
+//! A magazine: an array stack of free blocks, with null sentinels at both ends
 //! that make every exceptional case show up in the test the fast path makes
-//! anyway, and a place above the upper fence, `CLOSED`, by which another
+//! anyway, and a place above the upper sentinel, `CLOSED`, by which another
 //! thread takes the content away.
 //!
 //! ```text
@@ -18,14 +18,14 @@
 //! and looks at `top` again. At most one commit of the owner can have been
 //! based on the old `top` and landed after the swap; it overwrote `CLOSED`, so
 //! `top` is then far from it, and nothing was taken. Otherwise every commit
-//! since has moved `top` from `CLOSED` by a slot, met a null fence, and gone to
+//! since has moved `top` from `CLOSED` by a slot, met a null sentinel, and gone to
 //! the slow path: the blocks below the old `top` are the ticker's. Only the
 //! owner reopens, in its slow path.
 //!
 //! **Withdrawing.** The pages of a magazine that stays closed go back to the
 //! system (`slot_memory.rs`). The owner may still be about to read or write the one
 //! slot at the old `top`; what was there is kept, a late write finds a page
-//! again, and all else that the owner reads are nulls, as the fences were.
+//! again, and all else that the owner reads are nulls, as the sentinels were.
 
 use crate::base::atomics::{AtomicUsize, Ordering::AcqRel, Ordering::Relaxed};
 use crate::thread_cache::slot_memory::SlotMemory;
@@ -34,8 +34,8 @@ use core::ptr::NonNull;
 /// Bytes of a slot.
 pub(crate) const SLOT: usize = size_of::<AtomicUsize>();
 /// Slots beside those for blocks.
-const FENCES: usize = 6;
-/// What an unused slot holds, so that a push sees it is not a fence.
+const SENTINELS: usize = 6;
+/// What an unused slot holds, so that a push sees it is not a sentinel.
 const UNUSED: usize = 1;
 
 /// Stands for the magazine of a class that a thread has not used: empty and
@@ -78,11 +78,11 @@ pub(crate) struct Magazine {
 impl Magazine {
     /// An empty magazine, or none without memory.
     pub(crate) fn new(capacity: usize, memory: &mut SlotMemory) -> Option<Self> {
-        let slots = memory.alloc((capacity + FENCES) * SLOT)?.cast::<AtomicUsize>();
-        for index in 0..capacity + FENCES {
-            let fence = index == 0 || index > capacity;
+        let slots = memory.alloc((capacity + SENTINELS) * SLOT)?.cast::<AtomicUsize>();
+        for index in 0..capacity + SENTINELS {
+            let sentinel = index == 0 || index > capacity;
             // SAFETY: the piece has that many words and is ours.
-            unsafe { slots.add(index).write(AtomicUsize::new(if fence { 0 } else { UNUSED })) };
+            unsafe { slots.add(index).write(AtomicUsize::new(if sentinel { 0 } else { UNUSED })) };
         }
         Some(Self { slots, left: 0, capacity: capacity as u16, closed_at: 0 })
     }
@@ -90,7 +90,7 @@ impl Magazine {
     /// Gives the memory back; the owner's `top` must not point here any more.
     pub(crate) fn discard(self, memory: &mut SlotMemory) {
         // SAFETY: the piece that `new` took, of the same size.
-        unsafe { memory.free(self.slots.cast(), (self.capacity() + FENCES) * SLOT) };
+        unsafe { memory.free(self.slots.cast(), (self.capacity() + SENTINELS) * SLOT) };
     }
 
     pub(crate) fn capacity(&self) -> usize {
@@ -98,7 +98,7 @@ impl Magazine {
     }
 
     pub(crate) fn slot(&self, index: usize) -> &AtomicUsize {
-        debug_assert!(index < self.capacity() + FENCES);
+        debug_assert!(index < self.capacity() + SENTINELS);
         // SAFETY: within the piece.
         unsafe { self.slots.add(index).as_ref() }
     }
@@ -136,7 +136,7 @@ impl Magazine {
         self.slots.as_ptr() as usize + (count + 1) * SLOT
     }
 
-    /// How many blocks a `top` stands for. A pop that met the lower fence and
+    /// How many blocks a `top` stands for. A pop that met the lower sentinel and
     /// has not been undone yet stands one below empty.
     pub(crate) fn count(&self, top: usize) -> usize {
         (top.wrapping_sub(self.top(0)) as isize).max(0) as usize / SLOT
@@ -164,13 +164,13 @@ impl Magazine {
             self.closed_at = 0;
             return None;
         }
-        // Of the slot below the lowest, too: a pop met the fence there.
+        // Of the slot below the lowest, too: a pop met the sentinel there.
         Some((self.closed_at as usize).saturating_sub(2))
     }
 
     /// In the owner's slow path: reopens a closed magazine, empty but for what
     /// an operation left on top when it was closed in the middle of it; or
-    /// undoes the pop that met the lower fence. True if it was closed.
+    /// undoes the pop that met the lower sentinel. True if it was closed.
     ///
     /// `from` is the operation under way: it must have moved or read `top`
     /// since the last call, or a slot counts as won that was not.

@@ -6,7 +6,7 @@
 //! stays its own for ever; only the pages go, by being moved away: the system
 //! does that in one step, so a late write lies either on the pages moved or on
 //! the fresh ones in their place, and a late read sees what was there, or a
-//! null, which is a fence.
+//! null, which is a sentinel.
 
 use crate::base::size_class::{CACHE_LINE, PAGE};
 use crate::platform::{self, Lock};

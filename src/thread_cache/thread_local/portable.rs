@@ -60,8 +60,8 @@ pub(crate) unsafe fn pop_slot(class: usize) -> (*mut u8, *const usize) {
 pub(crate) unsafe fn open_slot(class: usize) -> Option<*mut usize> {
     let top = this_thread().tops[class].load(Relaxed) as *mut AtomicUsize;
     // SAFETY: `top` points at a readable slot.
-    let fence = unsafe { (*top).load(Relaxed) };
-    (fence != 0).then_some(top.cast())
+    let sentinel = unsafe { (*top).load(Relaxed) };
+    (sentinel != 0).then_some(top.cast())
 }
 
 /// The second half.

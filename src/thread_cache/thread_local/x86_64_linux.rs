@@ -60,7 +60,7 @@ pub(crate) fn this_thread() -> &'static ThreadLocal {
 /// Pops a block, and gives the slot's address; null if the magazine is empty or closed.
 ///
 /// One instruction commits, before the slot is looked up: if the magazine is
-/// closed between the two, the look-up meets a fence, and the slow path finds
+/// closed between the two, the look-up meets a sentinel, and the slow path finds
 /// the slot that was won. (`xadd` would do both in one, at six times the cost
 /// on processors that forward memory to memory through registers.)
 ///
@@ -95,7 +95,7 @@ pub(crate) unsafe fn pop_slot(class: usize) -> (*mut u8, *const usize) {
 pub(crate) unsafe fn open_slot(class: usize) -> Option<*mut usize> {
     let top: *mut usize;
     // SAFETY: reads this thread's `top`, which points at a readable slot.
-    let fence = unsafe {
+    let sentinel = unsafe {
         asm!(
             "mov {top}, qword ptr fs:[{offset} + {class} * 8]",
             offset = in(reg) offset(),
@@ -105,7 +105,7 @@ pub(crate) unsafe fn open_slot(class: usize) -> Option<*mut usize> {
         );
         top.read_volatile()
     };
-    (fence != 0).then_some(top)
+    (sentinel != 0).then_some(top)
 }
 
 /// The second half.
@@ -115,7 +115,7 @@ pub(crate) unsafe fn open_slot(class: usize) -> Option<*mut usize> {
 /// thread on it since; the block is the caller's to give away.
 #[inline(always)]
 pub(crate) unsafe fn push_at(slot: *mut usize, class: usize, block: usize) {
-    // SAFETY: not a fence, so a slot of this thread's own magazine, on which
+    // SAFETY: not a sentinel, so a slot of this thread's own magazine, on which
     // no other thread looks until the commit, one instruction, has landed.
     unsafe {
         asm!(
