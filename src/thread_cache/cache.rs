@@ -40,7 +40,7 @@ pub(crate) struct ThreadCache {
     /// Where the slots lie.
     memory: SlotMemory,
     /// The slots' pages went while the thread slept.
-    withdrawn: bool,
+    reclaimed: bool,
     /// Bytes that the magazines can hold.
     capacity: usize,
     /// The epoch it was last aged in.
@@ -57,7 +57,7 @@ impl ThreadCache {
             classes: [const { ClassCache::new() }; CLASSES],
             used: 0,
             memory: SlotMemory::new(),
-            withdrawn: false,
+            reclaimed: false,
             capacity: 0,
             epoch: 0,
             refills: 0,
@@ -230,8 +230,8 @@ impl ThreadCache {
     /// if there was nothing to age.
     pub(crate) fn age(&mut self, own: bool) -> bool {
         let Some(thread) = self.thread else { return self.discard_magazines() };
-        if self.withdrawn || (!own && !can_close()) {
-            return !self.withdrawn;
+        if self.reclaimed || (!own && !can_close()) {
+            return !self.reclaimed;
         }
         let idle = self.is_idle();
         self.epoch = epoch::current();
@@ -258,7 +258,7 @@ impl ThreadCache {
             class_cache.calm();
         }
         if closed == 0 && !own {
-            self.withdraw();
+            self.reclaim();
         }
         !idle
     }
@@ -270,19 +270,19 @@ impl ThreadCache {
     /// Nothing is pooled, and the owner's next operation comes to its slow path.
     pub(crate) fn is_idle(&self) -> bool {
         let owned = self.thread.is_some();
-        self.withdrawn || class_numbers(self.used).all(|class| self.classes[class].is_idle(owned))
+        self.reclaimed || class_numbers(self.used).all(|class| self.classes[class].is_idle(owned))
     }
 
     /// Every magazine was closed for a whole epoch and there are no victims:
     /// the pages of all slots go.
     #[cold]
-    fn withdraw(&mut self) {
+    fn reclaim(&mut self) {
         let classes = &mut self.classes;
-        self.withdrawn = self.memory.withdraw(|word| {
+        self.reclaimed = self.memory.reclaim(|word| {
             classes
                 .iter_mut()
                 .filter_map(|class_cache| class_cache.magazine.as_mut())
-                .for_each(|magazine| magazine.withdraw(word));
+                .for_each(|magazine| magazine.reclaim(word));
         });
     }
 
@@ -290,7 +290,7 @@ impl ThreadCache {
     /// slots if their pages went.
     #[inline]
     fn wake(&mut self, from: Option<(usize, Operation)>) {
-        if self.withdrawn {
+        if self.reclaimed {
             self.begin_anew(from);
         }
     }
@@ -299,7 +299,7 @@ impl ThreadCache {
     /// any more. At most one class has a block that was under way.
     #[cold]
     fn begin_anew(&mut self, from: Option<(usize, Operation)>) {
-        self.withdrawn = false;
+        self.reclaimed = false;
         let Some(thread) = self.thread else { return };
         for class in class_numbers(self.used) {
             let (class_cache, top) = (&mut self.classes[class], &thread.tops[class]);

@@ -142,7 +142,7 @@ impl ClassCache {
         }
     }
 
-    /// By the owner, whose magazines were withdrawn: there is none any more.
+    /// By the owner, whose magazines were reclaimed: there is none any more.
     /// Gives the block that an operation left behind.
     pub(crate) fn forget_magazine(&mut self, top: &AtomicUsize, from: Operation) -> Option<usize> {
         let left = self.magazine.take()?.left_behind(top, from);

@@ -22,7 +22,7 @@
 //! the slow path: the blocks below the old `top` are the ticker's. Only the
 //! owner reopens, in its slow path.
 //!
-//! **Withdrawing.** The pages of a magazine that stays closed go back to the
+//! **Reclaiming.** The pages of a magazine that stays closed go back to the
 //! system (`slot_memory.rs`). The owner may still be about to read or write the one
 //! slot at the old `top`; what was there is kept, a late write finds a page
 //! again, and all else that the owner reads are nulls, as the sentinels were.
@@ -68,7 +68,7 @@ pub(crate) enum Operation {
 /// One class's slots of one thread.
 pub(crate) struct Magazine {
     slots: NonNull<AtomicUsize>,
-    /// While withdrawn: what the slot at the old `top` held; otherwise 0.
+    /// While reclaimed: what the slot at the old `top` held; otherwise 0.
     left: usize,
     capacity: u16,
     /// While closed: one more than the slot that `top` pointed at; otherwise 0.
@@ -201,7 +201,7 @@ impl Magazine {
 
     /// By the ticker, as the pages of a closed magazine go: `word` tells what a
     /// word of them held.
-    pub(crate) fn withdraw(&mut self, word: impl Fn(usize) -> usize) {
+    pub(crate) fn reclaim(&mut self, word: impl Fn(usize) -> usize) {
         debug_assert!(self.is_closed());
         let slot = self.slots.as_ptr().wrapping_add(self.closed_at as usize - 1);
         self.left = word(slot as usize);

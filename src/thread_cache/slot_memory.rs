@@ -87,7 +87,7 @@ impl SlotMemory {
     /// Moves all pages away; the slot memory reads as zero then, and its pieces are
     /// still where they are. `visit` gets the words of it as they were, by their
     /// address in the slot memory. False if there is nothing, or the system cannot.
-    pub(crate) fn withdraw(&self, visit: impl FnOnce(&dyn Fn(usize) -> usize)) -> bool {
+    pub(crate) fn reclaim(&self, visit: impl FnOnce(&dyn Fn(usize) -> usize)) -> bool {
         let Some(start) = self.start.filter(|_| self.next > 0) else { return false };
         let mut aside = ASIDE.lock();
         let place = match *aside {
@@ -164,14 +164,14 @@ mod tests {
     #[test]
     fn what_is_withdrawn_is_shown_and_reads_as_null() {
         let mut memory = SlotMemory::new();
-        assert!(!memory.withdraw(|_| panic!("nothing there")));
+        assert!(!memory.reclaim(|_| panic!("nothing there")));
         let pieces: Vec<_> = (0..40).map(|_| memory.alloc(2048).unwrap().cast::<usize>()).collect();
         for (index, piece) in pieces.iter().enumerate() {
             // SAFETY: ours.
             unsafe { piece.write(index + 1) };
         }
         let mut seen = Vec::new();
-        let done = memory.withdraw(|word| {
+        let done = memory.reclaim(|word| {
             seen.extend(pieces.iter().map(|piece| word(piece.as_ptr() as usize)));
         });
         // Kernels before 5.7 cannot; then all is as it was.

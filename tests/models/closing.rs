@@ -69,7 +69,7 @@ enum Plant {
 struct Model {
     top: AtomicUsize,
     magazine: Mutex<Magazine>,
-    withdrawn: Mutex<bool>,
+    reclaimed: Mutex<bool>,
     slots: Vec<usize>,
     /// The owner's stores that other processors do not see yet.
     buffer: Mutex<VecDeque<(usize, usize)>>,
@@ -158,7 +158,7 @@ impl Model {
         let mut magazine = self.magazine.lock().unwrap();
         // Taking the lock is a locked instruction: all stores have landed.
         self.land_all();
-        if std::mem::take(&mut *self.withdrawn.lock().unwrap()) {
+        if std::mem::take(&mut *self.reclaimed.lock().unwrap()) {
             // As a thread's heap does: a new magazine, here in the old place.
             let left = magazine.left_behind(&self.top, from);
             *magazine = self.renew();
@@ -194,7 +194,7 @@ impl Model {
 
     /// The system moves the pages away: no store is under way to them in
     /// between, since it waits for every processor that may have one.
-    fn withdraw(&self, magazine: &mut Magazine) {
+    fn reclaim(&self, magazine: &mut Magazine) {
         let early: Vec<usize> = self.slots.iter().map(|slot| self.cell(*slot).load(SeqCst)).collect();
         if self.plant == Plant::KeptTooEarly {
             thread::yield_now();
@@ -206,19 +206,19 @@ impl Model {
         let moved: Vec<usize> = self.slots.iter().map(|slot| self.cell(*slot).swap(0, SeqCst)).collect();
         let held = if self.plant == Plant::KeptTooEarly { early } else { moved };
         let word = |address| self.slots.iter().position(|slot| *slot == address).map_or(0, |at| held[at]);
-        magazine.withdraw(|address| if self.plant == Plant::NotKept { 0 } else { word(address) });
-        *self.withdrawn.lock().unwrap() = true;
+        magazine.reclaim(|address| if self.plant == Plant::NotKept { 0 } else { word(address) });
+        *self.reclaimed.lock().unwrap() = true;
     }
 
     /// The ticker closes the magazine and takes what it may, or takes the pages
     /// of one that is closed since the last time.
     fn drain(&self) -> Vec<usize> {
         let mut magazine = self.magazine.lock().unwrap();
-        if *self.withdrawn.lock().unwrap() {
+        if *self.reclaimed.lock().unwrap() {
             return Vec::new();
         }
         if magazine.is_closed() {
-            self.withdraw(&mut magazine);
+            self.reclaim(&mut magazine);
             return Vec::new();
         }
         if !magazine.close(&self.top) {
@@ -242,7 +242,7 @@ fn run(operations: u32, count: u32, plant: Plant) {
     let model = Arc::new(Model {
         top,
         magazine: Mutex::new(magazine),
-        withdrawn: Mutex::new(false),
+        reclaimed: Mutex::new(false),
         slots,
         buffer: Mutex::new(VecDeque::new()),
         instruction: Mutex::new(()),
