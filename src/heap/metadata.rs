@@ -1,4 +1,4 @@
-//! Memory for the allocator's own books, apart from every block, so that no
+//! Memory for the allocator's own data, apart from every block, so that no
 //! write through a stray pointer into a freed block can reach it.
 //!
 //! Pieces are multiples of 64 bytes, cut from mappings of their own, and never

@@ -11,7 +11,7 @@
 use crate::base::residency;
 use crate::base::size_class::{PAGES_PER_SLICE, SLICE};
 use crate::heap::live_map;
-use crate::heap::segment::{BOOKS, FRESH, RESIDENT, Segment};
+use crate::heap::segment::{FRESH, METADATA, RESIDENT, Segment};
 use crate::heap::transparent_huge_pages;
 use crate::platform::{self, Guard, Lock};
 use core::sync::atomic::Ordering::Relaxed;
@@ -115,9 +115,9 @@ pub(crate) fn give(run: Run, resident: u64, recent: bool) {
 
 /// Returns the pages of free slices of a group of 64, of as many as nobody
 /// needed in this epoch, or of all (`age` false). If all 64 are free then, the
-/// pages of their books go too. Gives how many slices.
+/// pages of their headers go too. Gives how many slices.
 pub(crate) fn release(segment: &'static Segment, group: usize, age: bool) -> usize {
-    let [fresh, resident, books] = [FRESH, RESIDENT, BOOKS].map(|which| &segment.bits(which)[group]);
+    let [fresh, resident, headers] = [FRESH, RESIDENT, METADATA].map(|which| &segment.bits(which)[group]);
     let (old, all) = {
         let mut heap = HEAP.lock();
         let old = highest(resident.load(Relaxed), if age { heap.idle } else { usize::MAX });
@@ -125,7 +125,7 @@ pub(crate) fn release(segment: &'static Segment, group: usize, age: bool) -> usi
         let count = old.count_ones() as usize;
         heap.resident -= count;
         heap.idle = heap.idle.saturating_sub(count).min(heap.resident);
-        let all = old | fresh.load(Relaxed) == u64::MAX && books.swap(0, Relaxed) != 0;
+        let all = old | fresh.load(Relaxed) == u64::MAX && headers.swap(0, Relaxed) != 0;
         if all {
             fresh.store(0, Relaxed);
         }
@@ -134,7 +134,7 @@ pub(crate) fn release(segment: &'static Segment, group: usize, age: bool) -> usi
     // The slices are on no bitmap: ours, without the lock.
     let returned = release_slices(segment, group, old);
     if all {
-        segment.release_books(group);
+        segment.release_headers(group);
     }
     let mut heap = HEAP.lock();
     fresh.fetch_or(if all { !old | returned } else { returned }, Relaxed);
@@ -169,15 +169,15 @@ fn release_slices(segment: &'static Segment, group: usize, slices: u64) -> u64 {
 /// Whether a group may have something to release; a look without the lock.
 pub(crate) fn may_release(segment: &Segment, group: usize) -> bool {
     let word = |which: usize| segment.bits(which)[group].load(Relaxed);
-    word(RESIDENT) != 0 || (word(BOOKS) != 0 && word(FRESH) == u64::MAX)
+    word(RESIDENT) != 0 || (word(METADATA) != 0 && word(FRESH) == u64::MAX)
 }
 
 /// The first slice from `slice` on whose group of 64 may have a span or run.
-/// The others' books are not to be looked at: a tick would make each of their
+/// The others' headers are not to be looked at: a tick would make each of their
 /// pages present, 9 MiB to a segment.
 pub(crate) fn next_in_use(segment: &Segment, slice: usize) -> Option<usize> {
-    let books = segment.bits(BOOKS).get(slice / 64..)?;
-    let ahead = books.iter().position(|word| word.load(Relaxed) != 0)?;
+    let headers = segment.bits(METADATA).get(slice / 64..)?;
+    let ahead = headers.iter().position(|word| word.load(Relaxed) != 0)?;
     Some(if ahead == 0 { slice } else { (slice / 64 + ahead) * 64 })
 }
 
@@ -230,7 +230,7 @@ impl Totals {
             clear(run.segment, which, run.first, mask(run.slices));
         }
         for group in run.first / 64..=(run.first + run.slices - 1) / 64 {
-            run.segment.bits(BOOKS)[group].store(1, Relaxed);
+            run.segment.bits(METADATA)[group].store(1, Relaxed);
         }
         self.resident -= resident.count_ones() as usize;
         self.idle = self.idle.min(self.resident);
@@ -340,12 +340,13 @@ mod tests {
         for first in 0..128 {
             for slices in 1..=64 {
                 let bits = mask(slices) & 0xd000_0000_f0f0_0a0b;
-                set(segment, BOOKS, first, bits);
-                assert_eq!(get(segment, BOOKS, first, slices), bits);
-                let all: u32 = segment.bits(BOOKS).iter().map(|word| word.load(Relaxed).count_ones()).sum();
+                set(segment, METADATA, first, bits);
+                assert_eq!(get(segment, METADATA, first, slices), bits);
+                let all: u32 =
+                    segment.bits(METADATA).iter().map(|word| word.load(Relaxed).count_ones()).sum();
                 assert_eq!(all, bits.count_ones());
-                clear(segment, BOOKS, first, bits);
-                assert!(segment.bits(BOOKS).iter().all(|word| word.load(Relaxed) == 0));
+                clear(segment, METADATA, first, bits);
+                assert!(segment.bits(METADATA).iter().all(|word| word.load(Relaxed) == 0));
             }
         }
     }

@@ -16,8 +16,8 @@ const GRANULE: usize = RUN_MAX;
 pub(crate) const FRESH: usize = 0;
 /// Free ones that hold pages.
 pub(crate) const RESIDENT: usize = 1;
-/// A word to a group of 64 slices: not 0 if their books may be resident.
-pub(crate) const BOOKS: usize = 2;
+/// A word to a group of 64 slices: not 0 if their headers may be resident.
+pub(crate) const METADATA: usize = 2;
 /// Those in a huge page that is whole.
 pub(crate) const HUGE: usize = 3;
 const BITMAPS: usize = 4;
@@ -53,7 +53,7 @@ unsafe impl Sync for Segment {}
 static FIRST: AtomicPtr<Segment> = AtomicPtr::new(ptr::null_mut());
 
 impl Segment {
-    /// The books of slice `index`.
+    /// The header of slice `index`.
     #[inline]
     pub(crate) fn span(&self, index: usize) -> &'static Span {
         debug_assert!(index < self.slices);
@@ -116,21 +116,21 @@ impl Segment {
         self.slices.div_ceil(64)
     }
 
-    /// A bitmap of the slices: [`FRESH`], [`RESIDENT`], [`BOOKS`] or [`HUGE`].
+    /// A bitmap of the slices: [`FRESH`], [`RESIDENT`], [`METADATA`] or [`HUGE`].
     pub(crate) fn bits(&self, which: usize) -> &'static [AtomicU64] {
         debug_assert!(which < BITMAPS);
         // SAFETY: so many arrays of `words` words each, mapped for ever.
         unsafe { core::slice::from_raw_parts(self.bits.as_ptr().add(which * self.words()), self.words()) }
     }
 
-    /// Returns the pages that the books of a group of 64 free slices lie on;
+    /// Returns the pages that the headers of a group of 64 free slices lie on;
     /// zeroed, they say as before that the slices are free.
-    pub(crate) fn release_books(&self, group: usize) {
+    pub(crate) fn release_headers(&self, group: usize) {
         const BYTES: usize = 64 * size_of::<Span>();
         const { assert!(BYTES.is_multiple_of(PAGE)) };
         let start = self.spans.as_ptr().wrapping_add(group * 64).cast::<u8>();
         // SAFETY: whole pages; late looks of others at a span that is free
-        // accept zeros. If the system refuses, the books stay as they are.
+        // accept zeros. If the system refuses, the headers stay as they are.
         unsafe { platform::release(start, BYTES) };
     }
 

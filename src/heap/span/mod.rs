@@ -31,7 +31,7 @@ const _: () = {
 /// Instead of a thread cache's number.
 pub(crate) const NO_CACHE: u16 = 0;
 
-/// What starts on a slice. The later slices of a span or run are not marked: their books
+/// What starts on a slice. The later slices of a span or run are not marked: their headers
 /// need not be touched, let alone be resident (see `Segment::place_of`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
@@ -46,7 +46,7 @@ pub(crate) enum Kind {
 const LARGE: u8 = 255;
 
 impl Kind {
-    /// As the books hold it; 0 for what zeroed books say.
+    /// As the header holds it; 0 for what a zeroed header says.
     #[inline(always)]
     const fn code(self) -> u8 {
         match self {
@@ -69,7 +69,7 @@ pub(crate) mod state {
     pub(crate) const FULL: u8 = 3;
 }
 
-/// The books of one slice; those of a span's first slice are the span's.
+/// The header of one slice; that of a span's first slice are the span's.
 #[repr(C, align(64))]
 pub(crate) struct Span {
     kind: AtomicU8,
