@@ -39,7 +39,7 @@
 //! is about 25 instructions, none of them a call or locked (with fat LTO; two
 //! calls in a plain release build). Every hundredth or so operation goes to
 //! the spans, for some ten nanoseconds a block. A tick looks at each thread's
-//! heap and at the books of each 64 KiB in use, in small steps when it is done
+//! heap and at the header of each 64 KiB slice in use, in small steps when it is done
 //! from an allocation.
 
 mod base;

@@ -247,7 +247,7 @@ fn free_elsewhere(block: usize, neap: &'static Neap) {
         // A thread that has not joined may be the second all the same.
         live_map::share();
     }
-    let live = take(block, Use::Free);
+    let live = unmark(block, Use::Free);
     live.note(block);
     match live {
         // SAFETY: a class, and the block was live, so the caller's to give.
@@ -259,7 +259,7 @@ fn free_elsewhere(block: usize, neap: &'static Neap) {
 }
 
 /// Ends a block's life; aborts the process if it had none.
-fn take(block: usize, by: Use) -> Live {
+fn unmark(block: usize, by: Use) -> Live {
     // Another thread may be here with the same block: one of the two finds 0.
     marked(block, live_map::find(block).map(|mark| mark.swap(0, Relaxed)), by)
 }

@@ -79,7 +79,7 @@ pub(crate) fn spill(settings: &Settings, class: usize, block: usize) {
     }
     start(settings);
     if with_cache(|cache| cache.spill(class, block)).is_none() {
-        free_batch::give(class, &[block], true);
+        free_batch::free(class, &[block], true);
         background::rouse_apart();
     }
 }
@@ -96,7 +96,7 @@ pub(crate) fn spill_without_joining(settings: &Settings, class: usize, block: us
     this_thread().set_origin(free_batch::origin(class, block));
     start(settings);
     registry::enter();
-    free_batch::give(class, &[block], true);
+    free_batch::free(class, &[block], true);
     if u64::from(background::rouse_apart()).is_multiple_of(POLL_EVERY) {
         background::poll_without_starting();
     }

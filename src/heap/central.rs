@@ -62,7 +62,7 @@ pub(crate) fn attach(class: usize, cache: u16, few: bool) -> Option<&'static Spa
         return Some(span);
     }
     let slices = GEOMETRY[class].slices as usize;
-    let (run, resident) = page_heap::take(slices, slices, true)?;
+    let (run, resident) = page_heap::alloc(slices, slices, true)?;
     let span = run.segment.span(run.first);
     span.last_cache.store(cache, Relaxed);
     span.start(class, run.start(), pages_of_slices(resident), few);
@@ -80,20 +80,20 @@ pub(crate) fn detach(class: usize, span: &'static Span) {
         lists.push(class, span);
     }
     // As if the blocks that it has were just given.
-    after_give(class, span, true);
+    after_free(class, span, true);
 }
 
 /// Leaves a span full, or lists it if a block came home meanwhile.
 fn leave_full(class: usize, span: &'static Span) {
     if !span.set_full(&GEOMETRY[class]) {
-        after_give(class, span, true);
+        after_free(class, span, true);
     }
 }
 
 /// To be called after blocks were given to a span: lists it if it was full,
 /// frees it if it may be empty, which only a word that is `filled` can make it.
 #[inline]
-pub(crate) fn after_give(class: usize, span: &'static Span, filled: bool) {
+pub(crate) fn after_free(class: usize, span: &'static Span, filled: bool) {
     // After the give's acquire, which pairs with `Span::set_full`.
     match span.state.load(Acquire) {
         state::FULL => list(class, span),
@@ -125,7 +125,7 @@ pub(crate) fn free_if_empty(class: usize, span: &'static Span, keep: bool) -> bo
     // To the end: whoever has the lock and looked at the class may rely on it, and a fork,
     // which has all of them, finds the span as it was or its slices free.
     let mut lists = CLASSES[class].0.lock();
-    if !lists.has(class, span) || (keep && lists.spans == 1) || !span.take_whole(geometry) {
+    if !lists.has(class, span) || (keep && lists.spans == 1) || !span.claim_whole(geometry) {
         return false;
     }
     lists.remove(span);
@@ -146,7 +146,7 @@ pub(crate) fn free_if_empty(class: usize, span: &'static Span, keep: bool) -> bo
     let grown = if recent { lacking & page_heap::mask(geometry.pages_of_blocks()) } else { 0 };
     residency::add(grown.count_ones() as usize);
     residency::round_up((lacking & !grown).count_ones() as usize);
-    page_heap::give(run, slices, recent);
+    page_heap::free(run, slices, recent);
     true
 }
 

@@ -45,7 +45,7 @@ pub(crate) fn origin(class: usize, block: usize) -> u16 {
 ///
 /// The caller holds a thread cache's lock or has gone through `registry::enter`. Ends
 /// the process for an address that is no block in use of this class.
-pub(crate) fn give(class: usize, blocks: &[usize], by_program: bool) {
+pub(crate) fn free(class: usize, blocks: &[usize], by_program: bool) {
     if class >= SPAN_CLASSES {
         for &block in blocks {
             run::free(block, block_size(class), by_program);
@@ -99,8 +99,8 @@ fn set_bits(class: usize, found: &[Neighbours], by_program: bool) {
         if by_program {
             span.note_use(pages);
         }
-        let filled = span.give(geometry, word, bits, single_threaded);
-        central::after_give(class, span, filled);
+        let filled = span.free(geometry, word, bits, single_threaded);
+        central::after_free(class, span, filled);
     }
 }
 

@@ -119,10 +119,10 @@ fn put_in_use(node: NonNull<Huge>) {
 }
 
 fn create(total: usize, align: usize) -> Option<NonNull<Huge>> {
-    let node = metadata::take(size_of::<Huge>())?.cast::<Huge>();
+    let node = metadata::alloc(size_of::<Huge>())?.cast::<Huge>();
     let Some(mapping) = Mapping::new(total) else {
         // SAFETY: just taken.
-        unsafe { metadata::give(node.cast(), size_of::<Huge>()) };
+        unsafe { metadata::free(node.cast(), size_of::<Huge>()) };
         return None;
     };
     if let Some(huge_pages) = settings::huge_pages_if_said() {
@@ -226,7 +226,7 @@ unsafe fn destroy(mut node: NonNull<Huge>) {
     unsafe {
         MAPPED.fetch_sub(node.as_ref().mapping.len(), Relaxed);
         ManuallyDrop::drop(&mut node.as_mut().mapping);
-        metadata::give(node.cast(), size_of::<Huge>());
+        metadata::free(node.cast(), size_of::<Huge>());
     }
 }
 

@@ -46,14 +46,14 @@ impl Run {
 /// Takes `slices` (at most 64) neighbouring slices, the first a multiple of
 /// `align` slices from a granule; `for_span` if they are for a span, which
 /// more are likely to follow. The mask tells which may be resident; the others read as zero.
-pub(crate) fn take(slices: usize, align: usize, for_span: bool) -> Option<(Run, u64)> {
+pub(crate) fn alloc(slices: usize, align: usize, for_span: bool) -> Option<(Run, u64)> {
     let mut heap = HEAP.lock();
-    if let Some(taken) = heap.take_resident(slices, align) {
+    if let Some(taken) = heap.alloc_resident(slices, align) {
         return Some(taken);
     }
     if for_span && !heap.opening && transparent_huge_pages::are_wanted() {
         heap = open_huge_page(heap);
-        if let Some(taken) = heap.take_resident(slices, align) {
+        if let Some(taken) = heap.alloc_resident(slices, align) {
             return Some(taken);
         }
     }
@@ -109,7 +109,7 @@ pub(crate) fn extend(run: Run, slices: usize) -> Option<u64> {
 
 /// Gives slices back; `resident` tells which may hold pages, `recent` whether
 /// the program used them in this epoch.
-pub(crate) fn give(run: Run, resident: u64, recent: bool) {
+pub(crate) fn free(run: Run, resident: u64, recent: bool) {
     HEAP.lock().put(run, resident, recent);
 }
 
@@ -202,7 +202,7 @@ pub(crate) unsafe fn unlock_after_fork() {
 }
 
 impl Totals {
-    fn take_resident(&mut self, slices: usize, align: usize) -> Option<(Run, u64)> {
+    fn alloc_resident(&mut self, slices: usize, align: usize) -> Option<(Run, u64)> {
         if self.resident < slices {
             return None;
         }

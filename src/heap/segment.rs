@@ -177,7 +177,7 @@ impl Segment {
         let live = if live_bytes == 0 { None } else { Some(Reservation::new(slices * live_bytes, PAGE)?) };
         let base = space.start.as_ptr() as usize;
         map::prepare(base, bytes)?;
-        let segment = metadata::take(size_of::<Segment>())?.cast::<Segment>();
+        let segment = metadata::alloc(size_of::<Segment>())?.cast::<Segment>();
         space.keep();
         let (spans, bits) = (spans.keep().cast(), bits.keep().cast());
         let next = AtomicPtr::new(FIRST.load(Relaxed));

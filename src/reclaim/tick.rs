@@ -342,7 +342,7 @@ impl Tide {
         // since, and then it was that class's blocks that were out meanwhile.
         if let Kind::Class(class @ 0..SPAN_CLASSES) = span.kind() {
             // What stays for its use in this epoch is not freed, empty or not.
-            central::after_give(class, span, !stays);
+            central::after_free(class, span, !stays);
             central::relist(class, span);
         }
     }

@@ -10,7 +10,7 @@ use crate::base::epoch;
 use crate::base::size_class::{CACHE_LINE, CLASSES, GEOMETRY, SPAN_CLASSES, block_size};
 use crate::config::settings;
 use crate::heap::central;
-use crate::heap::free_batch::give;
+use crate::heap::free_batch;
 use crate::heap::run;
 use crate::heap::span::NO_CACHE;
 use crate::platform;
@@ -73,7 +73,7 @@ impl ThreadCache {
         for class in class_numbers(self.used) {
             let class_cache = &mut self.classes[class];
             self.capacity += class_cache.capacity() * block_size(class);
-            thread.tops[class].store(class_cache.take_over(), Relaxed);
+            thread.tops[class].store(class_cache.adopt(), Relaxed);
         }
     }
 
@@ -100,7 +100,7 @@ impl ThreadCache {
                 most -= bytes;
                 class_cache.leave(top);
             } else {
-                class_cache.give_all(class, top);
+                class_cache.free_all(class, top);
                 class_cache.detach(class);
             }
             class_cache.drop_victims(class, &mut self.memory);
@@ -163,12 +163,12 @@ impl ThreadCache {
         self.used |= 1 << class;
         self.wake(Some((class, Operation::Push)));
         self.age_if_unaged();
-        let Some(thread) = self.thread else { return give(class, &[block], true) };
+        let Some(thread) = self.thread else { return free_batch::free(class, &[block], true) };
         let top = &thread.tops[class];
         let reopened = self.reopen(class, top, Operation::Push);
         let class_cache = &mut self.classes[class];
         if block_size(class) < CACHE_LINE && (reopened || class_cache.is_foreign()) {
-            return give(class, &[block], true);
+            return free_batch::free(class, &[block], true);
         }
         if class_cache.push(top, block) {
             return;
@@ -180,7 +180,7 @@ impl ThreadCache {
         }
         class_cache.spill(class, top);
         if !class_cache.push(top, block) {
-            give(class, &[block], true);
+            free_batch::free(class, &[block], true);
         }
     }
 
@@ -194,7 +194,7 @@ impl ThreadCache {
         self.capacity += class_cache.capacity() * block_size(class);
         if self.capacity > settings::thread_pool_bytes() {
             self.capacity -= class_cache.capacity() * block_size(class);
-            class_cache.give_all(class, top);
+            class_cache.free_all(class, top);
             class_cache.discard_magazine(&mut self.memory);
         }
         true
@@ -305,7 +305,7 @@ impl ThreadCache {
             let (class_cache, top) = (&mut self.classes[class], &thread.tops[class]);
             let operation = from.filter(|from| from.0 == class).map_or(Operation::Push, |from| from.1);
             if let Some(block) = class_cache.forget_magazine(top, operation) {
-                give(class, &[block], true);
+                free_batch::free(class, &[block], true);
             }
         }
         self.memory.reset();
@@ -354,7 +354,7 @@ pub(crate) fn alloc_apart(class: usize) -> *mut u8 {
     }
     let mut out = [0];
     while let Some(span) = central::attach(class, NO_CACHE, true) {
-        let taken = span.take(&GEOMETRY[class], &mut out, false);
+        let taken = span.alloc(&GEOMETRY[class], &mut out, false);
         central::detach(class, span);
         if taken == 1 {
             break;

@@ -5,7 +5,7 @@ use crate::base::atomics::{AtomicUsize, Ordering::Relaxed};
 use crate::base::single_threaded::is_single_threaded;
 use crate::base::size_class::GEOMETRY;
 use crate::heap::central;
-use crate::heap::free_batch::give;
+use crate::heap::free_batch;
 use crate::heap::span::Span;
 use crate::thread_cache::magazine::{self, Magazine, Operation};
 use crate::thread_cache::slot_memory::SlotMemory;
@@ -74,13 +74,13 @@ impl ClassCache {
     }
 
     /// Gives what is in the magazine to the spans; the owner's `top` leaves it.
-    pub(crate) fn give_all(&mut self, class: usize, top: &AtomicUsize) {
-        self.give_lowest(class, self.count(top.load(Relaxed)), true);
+    pub(crate) fn free_all(&mut self, class: usize, top: &AtomicUsize) {
+        self.free_lowest(class, self.count(top.load(Relaxed)), true);
         top.store(magazine::top_of_none(), Relaxed);
     }
 
     /// The `top` of the next thread.
-    pub(crate) fn take_over(&mut self) -> usize {
+    pub(crate) fn adopt(&mut self) -> usize {
         let left = core::mem::take(&mut self.left) as usize;
         self.magazine.as_ref().map_or(magazine::top_of_none(), |magazine| magazine.top(left))
     }
@@ -88,7 +88,7 @@ impl ClassCache {
     /// By a tick that finds the cache without a thread.
     pub(crate) fn discard_left(&mut self, class: usize, memory: &mut SlotMemory) {
         let left = core::mem::take(&mut self.left);
-        self.give_lowest(class, left as usize, true);
+        self.free_lowest(class, left as usize, true);
         self.detach(class);
         self.discard_magazine(memory);
     }
@@ -130,7 +130,7 @@ impl ClassCache {
         let Some(magazine) = &mut self.magazine else { return false };
         let Some(count) = magazine.content_if_closed(top) else { return false };
         if count > 0 && !self.victims.fill(magazine.blocks(count), memory) {
-            self.give_lowest(class, count, false);
+            self.free_lowest(class, count, false);
         }
         true
     }
@@ -184,11 +184,11 @@ impl ClassCache {
         match &mut self.magazine {
             Some(magazine) => {
                 let most = most.min(magazine.capacity());
-                let count = self.victims.take(magazine.empty_slots(most));
+                let count = self.victims.pop_into(magazine.empty_slots(most));
                 top.store(magazine.top(count), Relaxed);
                 self.pop(top)
             }
-            None => self.victims.take_one(),
+            None => self.victims.pop(),
         }
     }
 
@@ -210,7 +210,7 @@ impl ClassCache {
         while count * 4 < out.len() {
             let Some(span) = self.span.or_else(|| central::attach(class, cache, few)) else { break };
             self.span = Some(span);
-            let taken = span.take(geometry, &mut out[count..], is_single_threaded());
+            let taken = span.alloc(geometry, &mut out[count..], is_single_threaded());
             count += taken;
             if taken == 0 {
                 self.span = None;
@@ -230,21 +230,21 @@ impl ClassCache {
         let most = most_of(count).min(self.spill_step as usize);
         self.spill_step = self.spill_step.saturating_mul(2);
         self.refill_step = FIRST_STEP;
-        self.give_lowest(class, most, true);
+        self.free_lowest(class, most, true);
         let Some(magazine) = &self.magazine else { return };
         magazine.drop_lowest(most, count);
         top.store(magazine.top(count - most), Relaxed);
     }
 
     /// Gives the `count` lowest blocks to their spans; the slots stay as they are.
-    pub(crate) fn give_lowest(&mut self, class: usize, count: usize, by_program: bool) {
+    pub(crate) fn free_lowest(&mut self, class: usize, count: usize, by_program: bool) {
         if let Some(magazine) = &self.magazine {
-            give(class, magazine.blocks(count), by_program);
+            free_batch::free(class, magazine.blocks(count), by_program);
         }
     }
 
     pub(crate) fn drop_victims(&mut self, class: usize, memory: &mut SlotMemory) {
-        give(class, self.victims.blocks(), false);
+        free_batch::free(class, self.victims.blocks(), false);
         self.victims.discard(memory);
     }
 

@@ -47,7 +47,7 @@ pub(crate) fn top_of_none() -> usize {
     &raw const NONE[1] as usize
 }
 
-/// The capacities a magazine grows through: with the fences, powers of two.
+/// The capacities a magazine grows through: with the sentinels, powers of two.
 const CAPACITIES: [usize; 3] = [SMALLEST, 58, 250];
 /// What a magazine starts with, and keeps while its thread uses few blocks of the class.
 pub(crate) const SMALLEST: usize = 10;

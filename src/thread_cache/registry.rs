@@ -198,7 +198,7 @@ pub(crate) fn when_nearly_empty(call: fn()) {
 }
 
 fn create(joining: &mut Joining) -> Option<&'static Member> {
-    let member: NonNull<Member> = metadata::take(size_of::<Member>())?.cast();
+    let member: NonNull<Member> = metadata::alloc(size_of::<Member>())?.cast();
     let next = AtomicPtr::new(FIRST.load(Relaxed));
     joining.made = joining.made.checked_add(1).unwrap_or(NO_CACHE + 1);
     let cache = Lock::new(ThreadCache::new(joining.made));

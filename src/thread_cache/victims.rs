@@ -42,16 +42,16 @@ impl Victims {
     }
 
     /// Moves up to `out.len()` blocks out, the last freed first.
-    pub(crate) fn take(&mut self, out: &mut [usize]) -> usize {
+    pub(crate) fn pop_into(&mut self, out: &mut [usize]) -> usize {
         let count = out.len().min(self.count());
         out[..count].copy_from_slice(&self.blocks()[self.count() - count..]);
         self.count -= count as u16;
         count
     }
 
-    pub(crate) fn take_one(&mut self) -> Option<usize> {
+    pub(crate) fn pop(&mut self) -> Option<usize> {
         let mut out = [0];
-        (self.take(&mut out) == 1).then_some(out[0])
+        (self.pop_into(&mut out) == 1).then_some(out[0])
     }
 
     pub(crate) fn discard(&mut self, memory: &mut SlotMemory) {

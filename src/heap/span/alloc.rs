@@ -13,7 +13,7 @@ impl Span {
     /// hands out neighbours in order. It may take fewer than there are.
     ///
     /// Only for whoever has the span attached.
-    pub(crate) fn take(&self, geometry: &Geometry, out: &mut [usize], single_threaded: bool) -> usize {
+    pub(crate) fn alloc(&self, geometry: &Geometry, out: &mut [usize], single_threaded: bool) -> usize {
         let words = geometry.words as usize;
         let cursor = self.cursor.load(Relaxed) as usize;
         let start = cursor / 64;
@@ -28,7 +28,7 @@ impl Span {
                 break;
             }
             let taken =
-                self.take_word(geometry, at, core::mem::take(&mut from), out.len() - count, single_threaded);
+                self.alloc_word(geometry, at, core::mem::take(&mut from), out.len() - count, single_threaded);
             if taken != 0 {
                 self.cursor.store((at * 64) as u16, Relaxed);
                 self.touch(geometry, at, taken);
@@ -50,7 +50,7 @@ impl Span {
 
     /// Up to `most` bits of one word, the lowest from bit `from` on.
     #[inline]
-    fn take_word(
+    fn alloc_word(
         &self,
         geometry: &Geometry,
         at: usize,

@@ -189,7 +189,7 @@ impl Span {
         self.touched.store(resident, Relaxed);
         self.full_words.store(geometry.words as u32, Relaxed);
         self.state.store(state::ATTACHED, Relaxed);
-        // The kind before the bits: who holds a bit knows the class (see `take_exactly`).
+        // The kind before the bits: who holds a bit knows the class (see `claim_exactly`).
         self.set_kind(Kind::Class(class));
         for (word, bits) in self.words(geometry).iter().enumerate() {
             bits.store(geometry.full_word(word), Release);
@@ -226,7 +226,7 @@ impl Span {
     /// Sets the bits of blocks that come back; a bit already set is a double free.
     /// True if the word is full now. (A page with a block in use is resident.)
     #[inline]
-    pub(crate) fn give(&self, geometry: &Geometry, at: usize, blocks: u64, single_threaded: bool) -> bool {
+    pub(crate) fn free(&self, geometry: &Geometry, at: usize, blocks: u64, single_threaded: bool) -> bool {
         debug_assert!(at < geometry.words as usize);
         // The remainder spares the check of an index that is below.
         let word = &self.bitmap[at % BITMAP_WORDS];
@@ -238,7 +238,7 @@ impl Span {
             // Adding sets the bits, in one instruction that also tells the old
             // ones, unless one was set already; then the process ends here.
             // Release hands the blocks' content on; acquire pairs with `set_full`,
-            // since `central::after_give` loads the state next.
+            // since `central::after_free` loads the state next.
             word.fetch_add(blocks, AcqRel)
         };
         if before & blocks != 0 {
@@ -283,7 +283,7 @@ impl Span {
         self.words(geometry).iter().all(|word| word.fetch_add(0, AcqRel) == 0)
     }
 
-    /// Every block may be free; a hint, settled by [`Span::take_whole`].
+    /// Every block may be free; a hint, settled by [`Span::claim_whole`].
     pub(crate) fn seems_empty(&self, geometry: &Geometry) -> bool {
         self.full_words.load(Relaxed) >= geometry.words as u32
     }
@@ -300,7 +300,7 @@ impl Span {
 
     /// Takes every block, if every one is free. Only for a listed span, with its class's lock:
     /// no refill can take from it meanwhile.
-    pub(crate) fn take_whole(&self, geometry: &Geometry) -> bool {
+    pub(crate) fn claim_whole(&self, geometry: &Geometry) -> bool {
         let full = |word: usize| geometry.full_word(word);
         for (at, word) in self.words(geometry).iter().enumerate() {
             if word.compare_exchange(full(at), 0, AcqRel, Relaxed).is_err() {
@@ -321,7 +321,7 @@ impl Span {
         }
     }
 
-    /// Aborts the process if a block was given since [`Span::take_whole`]: all were free.
+    /// Aborts the process if a block was given since [`Span::claim_whole`]: all were free.
     pub(crate) fn abort_if_freed_since(&self, geometry: &Geometry) {
         for (at, word) in self.words(geometry).iter().enumerate() {
             let given = word.load(Relaxed);
