@@ -64,7 +64,7 @@ pub unsafe fn malloc(neap: &'static Neap, size: usize) -> *mut c_void {
 #[inline(always)]
 pub unsafe fn free(neap: &'static Neap, block: *mut c_void) {
     let block = block as usize;
-    if let Some((mark, class)) = live_map::guess_at_home(block)
+    if let Some((mark, class)) = live_map::guess_in_first(block)
         // SAFETY: a class.
         && let Some(slot) = unsafe { open_slot(class) }
         && live_map::end(mark, class)
@@ -82,7 +82,7 @@ pub unsafe fn free(neap: &'static Neap, block: *mut c_void) {
 /// None.
 #[inline(always)]
 pub unsafe fn malloc_usable_size(_: &'static Neap, block: *mut c_void) -> usize {
-    if let Some((mark, class)) = live_map::guess_at_home(block as usize)
+    if let Some((mark, class)) = live_map::guess_in_first(block as usize)
         && live_map::is(mark, class)
     {
         return block_size(class);
@@ -149,7 +149,7 @@ fn pooled(neap: &'static Neap, class: usize) -> *mut c_void {
     // SAFETY: a class; a miss goes to the slow path.
     let (block, slot) = unsafe { pop_slot(class) };
     // Also refuses null, whose slot may have none below.
-    if let Some(mark) = live_map::at_home(block as usize) {
+    if let Some(mark) = live_map::mark_in_first(block as usize) {
         mark.store(class as u8, Relaxed);
         // The block that is next will be written when it is, and its line may be
         // far away; a null below the lowest does no harm.
