@@ -80,7 +80,7 @@ pub(crate) fn spill(settings: &Settings, class: usize, block: usize) {
     start(settings);
     if with_cache(|cache| cache.spill(class, block)).is_none() {
         free_batch::free(class, &[block], true);
-        background::rouse_apart();
+        background::wake_for_uncached();
     }
 }
 
@@ -97,7 +97,7 @@ pub(crate) fn spill_without_joining(settings: &Settings, class: usize, block: us
     start(settings);
     registry::enter();
     free_batch::free(class, &[block], true);
-    if u64::from(background::rouse_apart()).is_multiple_of(POLL_EVERY) {
+    if u64::from(background::wake_for_uncached()).is_multiple_of(POLL_EVERY) {
         background::poll_without_starting();
     }
 }
@@ -138,7 +138,7 @@ pub(crate) fn free_large(settings: &Settings, block: usize, size: usize) {
         mapped::free(block);
     }
     background::poll();
-    background::rouse_apart();
+    background::wake_for_uncached();
 }
 
 /// The block's new address, if its size can change without copying.
@@ -151,8 +151,8 @@ pub(crate) fn resize(block: *mut u8, old: usize, new: usize) -> Option<*mut u8> 
     } else {
         (new <= RUN_MAX && run::resize(block as usize, new)).then_some(block)
     };
-    // What it no longer needs is for the tide.
-    background::rouse_apart();
+    // What it no longer needs is for a tick.
+    background::wake_for_uncached();
     block
 }
 
@@ -168,7 +168,7 @@ fn with_cache<R>(work: impl FnOnce(&mut ThreadCache) -> R) -> Option<R> {
     let result = work(&mut cache);
     let due = (cache.refills + cache.spills).is_multiple_of(POLL_EVERY);
     drop(cache);
-    background::rouse();
+    background::wake();
     if due {
         background::poll();
         purge_at_limit(0);
@@ -189,7 +189,7 @@ fn purge_at_limit(more: usize) {
 fn apart(class: usize, zeroed: bool) -> *mut u8 {
     this_thread().reset(class);
     let block = cache::alloc_apart(class);
-    background::rouse_apart();
+    background::wake_for_uncached();
     cleared(block, class, zeroed)
 }
 
@@ -204,8 +204,8 @@ fn retry(size: usize, mut attempt: impl FnMut() -> *mut u8) -> *mut u8 {
     attempt()
 }
 
-/// Unmaps kept mappings; for a block of a segment also brings home what threads
-/// pool, and waits for what another's tick is just returning.
+/// Unmaps kept mappings; for a block of a segment also returns what threads
+/// pool to its spans, and waits for what another's tick is just returning.
 #[cold]
 fn make_room(size: usize) {
     mapped::release(true);

@@ -83,7 +83,7 @@ pub(crate) fn detach(class: usize, span: &'static Span) {
     after_free(class, span, true);
 }
 
-/// Leaves a span full, or lists it if a block came home meanwhile.
+/// Leaves a span full, or lists it if a block was freed meanwhile.
 fn leave_full(class: usize, span: &'static Span) {
     if !span.set_full(&GEOMETRY[class]) {
         after_free(class, span, true);
@@ -109,7 +109,7 @@ pub(crate) fn after_free(class: usize, span: &'static Span, filled: bool) {
 #[cold]
 fn list(class: usize, span: &'static Span) {
     let mut lists = CLASSES[class].0.lock();
-    // Only one of several givers lists it, and only under the lock, so that a
+    // Only one of several who free lists it, and only under the lock, so that a
     // span whose state is `LISTED` is on the list for whoever has the lock.
     if lists.claim_full(class, span, state::LISTED) {
         lists.push(class, span);
@@ -139,7 +139,7 @@ pub(crate) fn free_if_empty(class: usize, span: &'static Span, keep: bool) -> bo
     let run = Run { segment, first: segment.slice_of(base), slices: geometry.slices as usize };
     // Slices with any page resident count as resident from here on. The other
     // pages of those that are taken again may be touched without being counted;
-    // those that came home unused go back with this tick.
+    // those that came free unused go back with this tick.
     let slices = slices_of_pages(resident);
     // So may those behind the last block, which are no growth: the class did not touch them.
     let lacking = pages_of_slices(slices) & page_heap::mask(geometry.pages()) & !resident;

@@ -1,4 +1,4 @@
-//! Blocks on their way home: from a pool back to the bitmaps of their spans.
+//! Frees a batch of blocks: from a thread cache back to the bitmaps of their spans.
 
 use crate::base::fatal::abort_on_misuse;
 use crate::base::single_threaded::is_single_threaded;

@@ -20,7 +20,7 @@ struct Totals {
     /// Free resident slices of all segments: none, and a search can be spared.
     resident: usize,
     /// How many of them nobody needed in this epoch: their least number, and
-    /// those that came home unused.
+    /// those freed unused.
     idle: usize,
     /// A thread makes a huge page, for all that need slices soon; others take
     /// fresh ones meanwhile, and not 2 MiB each.

@@ -2,7 +2,7 @@
 //! tier and the span it refills from; and the slow paths of its thread.
 //!
 //! Everything here is behind the cache's lock, which the owner takes in its slow
-//! path and a ticker while it ages the cache. The fast path does not: it touches
+//! path and a tick while it ages the cache. The fast path does not: it touches
 //! only `top` and slots of the open magazine.
 
 use crate::base::atomics::{AtomicUsize, Ordering::Relaxed};
@@ -157,7 +157,7 @@ impl ThreadCache {
     ///
     /// A block that another thread allocated may share its cache line with
     /// blocks still in use there. Those likely to be such, a class's first in
-    /// this thread and its first after a tick, go home instead of being reused.
+    /// this thread and its first after a tick, are returned instead of being reused.
     pub(crate) fn spill(&mut self, class: usize, block: usize) {
         self.spills += 1;
         self.used |= 1 << class;
@@ -225,7 +225,7 @@ impl ThreadCache {
         }
     }
 
-    /// Ends an epoch for this cache: its victims go home, the content of its
+    /// Ends an epoch for this cache: its victims are returned to their spans, the content of its
     /// magazines becomes the victims. `own` if the caller is the owner. False
     /// if there was nothing to age.
     pub(crate) fn age(&mut self, own: bool) -> bool {
@@ -363,7 +363,7 @@ pub(crate) fn alloc_apart(class: usize) -> *mut u8 {
     out[0] as *mut u8
 }
 
-/// Whether a ticker can take another thread's magazines.
+/// Whether a tick can take another thread's magazines.
 fn can_close() -> bool {
     !NEEDS_BARRIER || settings::barrier_works()
 }

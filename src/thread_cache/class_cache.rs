@@ -124,7 +124,7 @@ impl ClassCache {
         }
     }
 
-    /// By the ticker, after the barrier: makes the content of the magazine it
+    /// By a tick, after the barrier: makes the content of the magazine it
     /// closed the victims. False if the owner's commit overtook the close.
     pub(crate) fn archive(&mut self, class: usize, top: &AtomicUsize, memory: &mut SlotMemory) -> bool {
         let Some(magazine) = &mut self.magazine else { return false };

@@ -13,13 +13,13 @@
 //! reads the slot it won: null means empty, or closed. A push reads the slot at
 //! `top`: null means full, or closed. Freed memory itself holds nothing.
 //!
-//! **Closing.** The ticker swaps `top` for `CLOSED`, waits for a barrier after
+//! **Closing.** A tick swaps `top` for `CLOSED`, waits for a barrier after
 //! which no thread of the process is inside an instruction that began before,
 //! and looks at `top` again. At most one commit of the owner can have been
 //! based on the old `top` and landed after the swap; it overwrote `CLOSED`, so
 //! `top` is then far from it, and nothing was taken. Otherwise every commit
 //! since has moved `top` from `CLOSED` by a slot, met a null sentinel, and gone to
-//! the slow path: the blocks below the old `top` are the ticker's. Only the
+//! the slow path: the blocks below the old `top` are the tick's. Only the
 //! owner reopens, in its slow path.
 //!
 //! **Reclaiming.** The pages of a magazine that stays closed go back to the
@@ -104,7 +104,7 @@ impl Magazine {
     }
 
     /// The lowest `count` blocks, which nobody disturbs: the caller is the
-    /// owner, or the ticker that closed the magazine above them or found its
+    /// owner, or the tick that closed the magazine above them or found its
     /// cache without a thread.
     pub(crate) fn blocks(&self, count: usize) -> &[usize] {
         debug_assert!(count <= self.capacity());
@@ -142,7 +142,7 @@ impl Magazine {
         (top.wrapping_sub(self.top(0)) as isize).max(0) as usize / SLOT
     }
 
-    /// By the ticker: moves `top` out of reach, so that the owner's next
+    /// By a tick: moves `top` out of reach, so that the owner's next
     /// operation comes to its slow path. True if it was open.
     pub(crate) fn close(&mut self, top: &AtomicUsize) -> bool {
         if self.is_closed() {
@@ -155,7 +155,7 @@ impl Magazine {
         true
     }
 
-    /// By the ticker, after [`close`](Self::close) and the barrier: how many
+    /// By a tick, after [`close`](Self::close) and the barrier: how many
     /// blocks are its own to take. None if the owner's commit overtook the
     /// close; then the magazine is open and all is as before.
     pub(crate) fn content_if_closed(&mut self, top: &AtomicUsize) -> Option<usize> {
@@ -199,7 +199,7 @@ impl Magazine {
         self.top(self.capacity() + 2)
     }
 
-    /// By the ticker, as the pages of a closed magazine go: `word` tells what a
+    /// By a tick, as the pages of a closed magazine go: `word` tells what a
     /// word of them held.
     pub(crate) fn reclaim(&mut self, word: impl Fn(usize) -> usize) {
         debug_assert!(self.is_closed());

@@ -1,4 +1,4 @@
-//! Every thread's cache, so that a ticker finds them: threads join at their
+//! Every thread's cache, so that a background thread finds them: threads join at their
 //! first allocation and leave by a pthread key's destructor. Caches are never
 //! unmapped; those without a thread serve the next one.
 
@@ -160,7 +160,7 @@ fn claim() -> Option<(&'static Member, ExitKey)> {
     };
     member.used.store(true, Relaxed);
     member.origin.store(this_thread().origin(), Relaxed);
-    // SeqCst: see where the ticker ends.
+    // SeqCst: see where the background thread ends.
     THREADS.fetch_add(1, SeqCst);
     Some((member, key))
 }
@@ -183,7 +183,7 @@ fn release(member: &'static Member) {
     let mut joining = JOINING.lock();
     member.used.store(false, Relaxed);
     joining.idle += 1;
-    // SeqCst, as what the ticker does before it rests: either it sees the
+    // SeqCst, as what the background thread does before it rests: either it sees the
     // count, or the last thread's call below sees that it rests.
     THREADS.fetch_sub(1, SeqCst);
 }

@@ -13,7 +13,7 @@ use crate::platform::{self, Lock};
 use core::ptr::{self, NonNull};
 
 /// Room for every class's magazine and victims at their largest, and for what
-/// magazines outgrew. Without room a magazine does not grow and victims go home at once.
+/// magazines outgrew. Without room a magazine does not grow and victims are returned at once.
 const SIZE: usize = 256 << 10;
 const SMALLEST: usize = 64;
 /// Sizes of pieces: powers of two up to the largest magazine, and a cache line more,
@@ -35,7 +35,7 @@ struct Free {
 // SAFETY: the pointers are into the memory, which the holder of the lock reaches.
 unsafe impl Send for SlotMemory {}
 
-/// Where pages are moved to; taken under the tide's lock, so free over a fork.
+/// Where pages are moved to; taken under the tick's lock, so free over a fork.
 static ASIDE: Lock<Aside> = Lock::new(Aside::Unmade);
 
 enum Aside {

@@ -70,12 +70,12 @@ fn a_block_given_while_others_are_taken_is_nowhere_twice() {
     loom::model(|| {
         let (class, span) = span();
         let mine = alloc(&span, class, 2);
-        let giver = {
+        let freer = {
             let span = Arc::clone(&span);
             thread::spawn(move || mine.into_iter().for_each(|block| free(&span, class, block)))
         };
         let mut all = alloc(&span, class, 7);
-        giver.join().unwrap();
+        freer.join().unwrap();
         all.extend(alloc(&span, class, 8));
         all.sort();
         assert_eq!(all, [0, 1, 2, 3, 4, 5, 6, 7]);
@@ -98,7 +98,7 @@ fn a_full_span_that_gets_a_block_is_found() {
                     .compare_exchange(state::FULL, state::LISTED, Ordering::AcqRel, Ordering::Relaxed)
                     .is_ok()
         };
-        let giver = {
+        let freer = {
             let span = Arc::clone(&span);
             thread::spawn(move || {
                 free(&span, class, all[0]);
@@ -107,9 +107,9 @@ fn a_full_span_that_gets_a_block_is_found() {
         };
         let left_full = span.set_full(geometry);
         let listed_by_owner = !left_full && list(&span);
-        let listed_by_giver = giver.join().unwrap();
+        let listed_by_freer = freer.join().unwrap();
         assert!(
-            listed_by_owner != listed_by_giver,
+            listed_by_owner != listed_by_freer,
             "left full: {left_full}, by the owner: {listed_by_owner}"
         );
     });

@@ -189,7 +189,7 @@ fn fresh(class: usize, other: usize) -> &'static Span {
 }
 
 /// All blocks of a full span come back, and it is freed.
-fn home(class: usize, span: &'static Span) {
+fn free_all_of(class: usize, span: &'static Span) {
     let geometry = &GEOMETRY[class];
     let filled = span.free(geometry, 0, geometry.full_word(0), false);
     central::after_free(class, span, filled);
@@ -203,9 +203,9 @@ fn detach_and_free(class: usize, span: &'static Span) {
 }
 
 /// All blocks of one that is attached come back.
-fn detach_and_home(class: usize, span: &'static Span) {
+fn detach_and_free_all(class: usize, span: &'static Span) {
     central::detach(class, span);
-    home(class, span);
+    free_all_of(class, span);
 }
 
 /// Every schedule with at most three preemptions, which is what it takes. One model at a
@@ -227,7 +227,7 @@ fn other_class() -> Option<&'static Span> {
 }
 
 /// Class A has its listed span, and the other one unless class B has; then everything
-/// comes home.
+/// is returned.
 fn check(full: &'static Span, taken: Option<&'static Span>) {
     let mut found: Vec<(&'static Span, usize)> = vec![];
     while let Some(span) = central::attach(A, 1, false) {
@@ -239,9 +239,9 @@ fn check(full: &'static Span, taken: Option<&'static Span>) {
     assert_eq!(blocks, if taken.is_some() { 7 } else { 15 }, "blocks lost or doubled");
     if let Some(span) = taken {
         assert!(std::ptr::eq(span, full) && span.is_class(B));
-        home(B, span);
+        free_all_of(B, span);
     }
-    found.into_iter().for_each(|(span, _)| detach_and_home(A, span));
+    found.into_iter().for_each(|(span, _)| detach_and_free_all(A, span));
     assert_eq!(*FREE.lock(), [true; 2], "slices lost");
 }
 
@@ -265,7 +265,7 @@ fn a_full_span_given_back_by_two() {
 fn a_tick_comes_late() {
     explore(|| {
         let span = fresh(A, B);
-        home(A, span);
+        free_all_of(A, span);
         let again = central::attach(B, 2, false).expect("the same slices");
         assert!(std::ptr::eq(again, span));
         assert_eq!(span.alloc(&GEOMETRY[B], &mut [0; 9], false), 9);
@@ -284,12 +284,12 @@ fn a_tick_comes_late() {
         detach_and_free(B, span);
         let other = central::attach(A, 1, false).expect("the listed one");
         assert_eq!(other.alloc(&GEOMETRY[A], &mut [0; 8], false), 7);
-        detach_and_home(A, other);
+        detach_and_free_all(A, other);
         assert_eq!(*FREE.lock(), [true; 2], "slices lost");
     });
 }
 
-/// A tick returns the pages behind a full span's last block while its blocks come home.
+/// A tick returns the pages behind a full span's last block while its blocks are freed.
 // Not beside another class that takes the slices: loom takes a store between two additions
 // of 0, as `Span::set_full` has them, for lost.
 #[test]
@@ -307,6 +307,6 @@ fn a_full_spans_tail_is_returned_while_its_blocks_come_back() {
             found.push(span);
         }
         assert_eq!(blocks, 17, "blocks lost or doubled");
-        found.into_iter().for_each(|span: &'static Span| detach_and_home(B, span));
+        found.into_iter().for_each(|span: &'static Span| detach_and_free_all(B, span));
     });
 }

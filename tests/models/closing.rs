@@ -1,6 +1,6 @@
 //! Closing a magazine, modelled: the real `magazine.rs` on a model checker's
 //! atomics, its owner on a processor with a store buffer (x86's memory model),
-//! and a ticker that closes it at any moment, and later takes its pages away.
+//! and a tick that closes it at any moment, and later takes its pages away.
 //! Every block must end up in exactly one place.
 //!
 //! `RUSTFLAGS="--cfg shuttle" cargo test --release --test model_closing`
@@ -53,7 +53,7 @@ const CAPACITY: usize = 2;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Plant {
     Nothing,
-    /// The ticker judges without waiting for stores under way.
+    /// A tick judges without waiting for stores under way.
     NoBarrier,
     /// A pop looks the slot up before it commits.
     LookFirst,
@@ -210,7 +210,7 @@ impl Model {
         *self.reclaimed.lock().unwrap() = true;
     }
 
-    /// The ticker closes the magazine and takes what it may, or takes the pages
+    /// A tick closes the magazine and takes what it may, or takes the pages
     /// of one that is closed since the last time.
     fn drain(&self) -> Vec<usize> {
         let mut magazine = self.magazine.lock().unwrap();
@@ -260,17 +260,17 @@ fn run(operations: u32, count: u32, plant: Plant) {
         }
         held
     });
-    let ticker = Arc::clone(&model);
-    let ticker = thread::spawn(move || {
-        let mut taken = ticker.drain();
-        taken.extend(ticker.drain());
-        taken.extend(ticker.drain());
+    let tick = Arc::clone(&model);
+    let tick = thread::spawn(move || {
+        let mut taken = tick.drain();
+        taken.extend(tick.drain());
+        taken.extend(tick.drain());
         taken
     });
     let processor = Arc::clone(&model);
     let processor = thread::spawn(move || (0..count).for_each(|_| processor.land_one()));
     let mut all = owner.join().unwrap();
-    all.extend(ticker.join().unwrap());
+    all.extend(tick.join().unwrap());
     processor.join().unwrap();
     // What is left is found as the owner's next slow paths find it.
     while let Some(block) = model.pop() {

@@ -273,7 +273,7 @@ impl Span {
     /// next block given back does that. The span is no longer the caller's: others may
     /// have listed, taken and freed it by then, and used it anew.
     ///
-    /// False if a block came meanwhile whose giver may not have seen that: then the
+    /// False if a block came meanwhile whose freer may not have seen that: then the
     /// caller lists the span, as if it had given the block.
     pub(crate) fn set_full(&self, geometry: &Geometry) -> bool {
         self.state.swap(state::FULL, AcqRel);

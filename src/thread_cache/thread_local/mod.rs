@@ -2,7 +2,7 @@
 //! storage, and the two operations on it.
 //!
 //! On x86_64 a pop or push commits by one instruction that is not `lock`ed: it
-//! cannot be half done when its thread is interrupted, and the ticker
+//! cannot be half done when its thread is interrupted, and a tick
 //! interrupts every thread before it judges. Elsewhere an atomic
 //! read-modify-write does the same without a barrier.
 

@@ -44,7 +44,7 @@ pub(crate) fn this_thread() -> &'static ThreadLocal {
 /// `class` is below `CLASSES`. On null the caller goes to the slow path.
 #[inline]
 pub(crate) unsafe fn pop_slot(class: usize) -> (*mut u8, *const usize) {
-    // Acquire pairs with the release in the ticker's swap.
+    // Acquire pairs with the release in the tick's swap.
     let top = this_thread().tops[class].fetch_sub(SLOT, Acquire);
     // SAFETY: every `top` points one above a readable slot.
     let block = unsafe { (*((top - SLOT) as *const AtomicUsize)).load(Relaxed) };
