@@ -42,7 +42,7 @@ const LARGE: u8 = CLASSES as u8;
 pub(super) enum Live {
     Pooled(usize),
     Run,
-    Huge,
+    Mapped,
 }
 
 /// C's `malloc`.
@@ -254,7 +254,7 @@ fn free_elsewhere(block: usize, neap: &'static Neap) {
         Live::Pooled(class) if unsafe { push(class, block) } => {}
         Live::Pooled(class) => spilled(block, class, neap),
         Live::Run => keeping_errno(|| slow_path::free_large(&neap.settings, block, RUN_MAX)),
-        Live::Huge => keeping_errno(|| slow_path::free_large(&neap.settings, block, RUN_MAX + 1)),
+        Live::Mapped => keeping_errno(|| slow_path::free_large(&neap.settings, block, RUN_MAX + 1)),
     }
 }
 
@@ -277,7 +277,7 @@ fn marked(block: usize, mark: Option<u8>, by: Use) -> Live {
         Some(LARGE) => Live::Run,
         Some(mark) if mark != 0 => Live::Pooled(mark as usize),
         // Mappings lie apart from the segments and have a table of their own.
-        None if Segment::of(block).is_none() && mapped::size(block).is_some() => Live::Huge,
+        None if Segment::of(block).is_none() && mapped::size(block).is_some() => Live::Mapped,
         _ => abort_on_misuse_of(block, by),
     }
 }
@@ -297,7 +297,7 @@ impl Live {
             Live::Pooled(class) => block_size(class),
             Live::Run => Segment::of(block)
                 .map_or(0, |segment| segment.span(segment.slice_of(block)).run_pages() * PAGE),
-            Live::Huge => mapped::size(block).unwrap_or(0),
+            Live::Mapped => mapped::size(block).unwrap_or(0),
         }
     }
 }

@@ -55,7 +55,7 @@ fn in_place(live: Live, usable: usize, block: *mut c_void, size: usize) -> Optio
     let fits = match live {
         Live::Pooled(_) => false,
         Live::Run => size > POOLED_MAX && size <= RUN_MAX,
-        Live::Huge => size > POOLED_MAX,
+        Live::Mapped => size > POOLED_MAX,
     };
     let from = if live == Live::Run { RUN_MAX } else { RUN_MAX + 1 };
     let resized = if fits { keeping_errno(|| slow_path::resize(block.cast(), from, size)) } else { None };

@@ -37,7 +37,7 @@ pub(crate) fn refill(settings: &Settings, class: usize, zeroed: bool) -> *mut u8
         this_thread().reset(class);
     }
     start(settings);
-    let block = if new { begin_anew(class, zeroed) } else { refill_after_pop(class, zeroed) };
+    let block = if new { begin_again(class, zeroed) } else { refill_after_pop(class, zeroed) };
     if block.is_null() { refill_again(class, zeroed) } else { block }
 }
 
@@ -49,7 +49,7 @@ fn refill_after_pop(class: usize, zeroed: bool) -> *mut u8 {
 /// With no pop under way: joins, if the thread has not yet, and then pops.
 /// `top` must tell that a pop is under way only where one is.
 #[cold]
-fn begin_anew(class: usize, zeroed: bool) -> *mut u8 {
+fn begin_again(class: usize, zeroed: bool) -> *mut u8 {
     if registry::current().is_none() {
         return apart(class, zeroed);
     }
@@ -63,11 +63,11 @@ fn begin_anew(class: usize, zeroed: bool) -> *mut u8 {
     cleared(block, class, zeroed)
 }
 
-/// After making room begins anew: a tick may have closed the magazine since the pop.
+/// After making room begins again: a tick may have closed the magazine since the pop.
 #[cold]
 fn refill_again(class: usize, zeroed: bool) -> *mut u8 {
     make_room(block_size(class));
-    begin_anew(class, zeroed)
+    begin_again(class, zeroed)
 }
 
 /// Takes a block of a pooled class that the magazine has no room for.

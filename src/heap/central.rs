@@ -27,7 +27,7 @@ struct Lists {
     spans: usize,
 }
 
-// SAFETY: the pointers are to spans, which are shared and live for ever.
+// SAFETY: the pointers are to spans, which are shared and live forever.
 unsafe impl Send for Lists {}
 
 static CLASSES: [Central; SPAN_CLASSES] =
@@ -186,7 +186,7 @@ pub(crate) unsafe fn unlock_after_fork() {
     }
 }
 
-// Of a span that may have been freed and used anew since it was looked at, its class is
+// Of a span that may have been freed and used again since it was looked at, its class is
 // asked before its state: once it is of the class it stays so while that class's lock is
 // held, and its state is then no older.
 impl Lists {
@@ -231,7 +231,7 @@ impl Lists {
 
     /// Every span, the fullest first.
     fn iter(&self) -> impl Iterator<Item = &'static Span> {
-        // SAFETY: spans live for ever.
+        // SAFETY: spans live forever.
         let first = |&head: &*const Span| unsafe { head.as_ref() };
         // SAFETY: links are read under this lock only.
         let next = |span: &&'static Span| unsafe { (*span.links.get()).next.as_ref() };

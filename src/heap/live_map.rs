@@ -101,7 +101,7 @@ fn index_in_first(address: usize) -> Option<usize> {
 #[inline(always)]
 pub(crate) fn mark_in_first(address: usize) -> Option<&'static AtomicU8> {
     let index = index_in_first(address)?;
-    // SAFETY: an index of the map, which is mapped for ever, and set by now.
+    // SAFETY: an index of the map, which is mapped forever, and set by now.
     unsafe {
         let map = first_segment().map.load(Relaxed);
         hint::assert_unchecked(!map.is_null());
@@ -113,7 +113,7 @@ pub(crate) fn mark_in_first(address: usize) -> Option<&'static AtomicU8> {
 /// lately freed or measured in its slice had.
 ///
 /// Nearly always it is this block's. To take the class from the slice and only
-/// check it against the mark, in a branch that the processor foresees, is faster
+/// check it against the mark, in a branch that the processor predicts, is faster
 /// than to wait for the mark, which was often just written.
 #[inline(always)]
 pub(crate) fn guess_in_first(address: usize) -> Option<(&'static AtomicU8, usize)> {

@@ -3,7 +3,7 @@
 //!
 //! Pieces are multiples of 64 bytes, cut from mappings of their own, and never
 //! unmapped: whoever reads a piece late reads a piece. Small ones are kept on
-//! free lists by size; large ones, a thread's heap, are for ever.
+//! free lists by size; large ones, a thread's heap, are forever.
 
 use crate::platform::{self, Lock};
 use core::ptr::{self, NonNull};

@@ -19,7 +19,7 @@ pub(crate) const RESIDENT: usize = 1;
 /// A word to a group of 64 slices: not 0 if their headers may be resident.
 pub(crate) const METADATA: usize = 2;
 /// Those in a huge page that is whole.
-pub(crate) const HUGE: usize = 3;
+pub(crate) const HUGE_PAGE: usize = 3;
 const BITMAPS: usize = 4;
 /// Address space asked for at once; less where the system grants less.
 const LARGEST: usize = 1 << 30;
@@ -41,7 +41,7 @@ pub(crate) struct Segment {
     spans: NonNull<Span>,
     next: AtomicPtr<Segment>,
     /// Which slices are free and how they are backed: [`BITMAPS`] arrays of
-    /// [`Segment::words`] words each. But for [`HUGE`] the page heap's lock guards them.
+    /// [`Segment::words`] words each. But for [`HUGE_PAGE`] the page heap's lock guards them.
     bits: NonNull<AtomicU64>,
     /// The live map of the C family, if it has one yet (see `live.rs`).
     pub(crate) live: AtomicPtr<AtomicU8>,
@@ -58,7 +58,7 @@ impl Segment {
     pub(crate) fn span(&self, index: usize) -> &'static Span {
         debug_assert!(index < self.slices);
         // SAFETY: `spans` is an array of `slices` zeroed spans, which is a
-        // valid state, mapped for ever.
+        // valid state, mapped forever.
         unsafe { &*self.spans.as_ptr().add(index) }
     }
 
@@ -116,10 +116,10 @@ impl Segment {
         self.slices.div_ceil(64)
     }
 
-    /// A bitmap of the slices: [`FRESH`], [`RESIDENT`], [`METADATA`] or [`HUGE`].
+    /// A bitmap of the slices: [`FRESH`], [`RESIDENT`], [`METADATA`] or [`HUGE_PAGE`].
     pub(crate) fn bits(&self, which: usize) -> &'static [AtomicU64] {
         debug_assert!(which < BITMAPS);
-        // SAFETY: so many arrays of `words` words each, mapped for ever.
+        // SAFETY: so many arrays of `words` words each, mapped forever.
         unsafe { core::slice::from_raw_parts(self.bits.as_ptr().add(which * self.words()), self.words()) }
     }
 

@@ -58,7 +58,7 @@ enum Phase {
     Spans(Option<&'static Segment>, usize),
     /// The groups below the number, from the highest on.
     Runs(Option<&'static Segment>, usize),
-    Huge,
+    Mapped,
 }
 
 struct Tick {
@@ -272,9 +272,9 @@ impl Tick {
             Phase::Runs(Some(segment), end) => self.release_runs(segment, end),
             Phase::Runs(None, _) => {
                 page_heap::end_epoch();
-                Phase::Huge
+                Phase::Mapped
             }
-            Phase::Huge => {
+            Phase::Mapped => {
                 let pages = mapped::release(!self.age) / PAGE;
                 self.returned += pages;
                 PAGES_RETURNED.fetch_add(pages as u64, Relaxed);
@@ -338,7 +338,7 @@ impl Tick {
         } else {
             self.returned_of(run, huge, span.release_pages(class, age, huge));
         }
-        // Of the class that it has by now: it may have been freed and used anew
+        // Of the class that it has by now: it may have been freed and used again
         // since, and then it was that class's blocks that were out meanwhile.
         if let Kind::Class(class @ 0..SPAN_CLASSES) = span.kind() {
             // What stays for its use in this epoch is not freed, empty or not.

@@ -185,7 +185,7 @@ impl ThreadCache {
     }
 
     /// Makes the magazine usable again. What reopens counts towards the
-    /// thread's bytes again; beyond them it starts anew, small. True if it was closed.
+    /// thread's bytes again; beyond them it starts again, small. True if it was closed.
     fn reopen(&mut self, class: usize, top: &AtomicUsize, from: Operation) -> bool {
         let class_cache = &mut self.classes[class];
         if !class_cache.settle(top, from) {
@@ -286,19 +286,19 @@ impl ThreadCache {
         });
     }
 
-    /// In the owner's slow path, which `from` led to: begins anew with its
+    /// In the owner's slow path, which `from` led to: begins again with its
     /// slots if their pages went.
     #[inline]
     fn wake(&mut self, from: Option<(usize, Operation)>) {
         if self.reclaimed {
-            self.begin_anew(from);
+            self.begin_again(from);
         }
     }
 
     /// The owner is in no operation but `from`, so no slot is looked at late
     /// any more. At most one class has a block that was under way.
     #[cold]
-    fn begin_anew(&mut self, from: Option<(usize, Operation)>) {
+    fn begin_again(&mut self, from: Option<(usize, Operation)>) {
         self.reclaimed = false;
         let Some(thread) = self.thread else { return };
         for class in class_numbers(self.used) {

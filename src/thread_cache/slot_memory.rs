@@ -3,7 +3,7 @@
 //!
 //! A sleeping thread may have been interrupted between looking a slot up and
 //! reading or writing it, and goes on there whenever it wakes. So the place
-//! stays its own for ever; only the pages go, by being moved away: the system
+//! stays its own forever; only the pages go, by being moved away: the system
 //! does that in one step, so a late write lies either on the pages moved or on
 //! the fresh ones in their place, and a late read sees what was there, or a
 //! null, which is a sentinel.
@@ -118,7 +118,7 @@ impl SlotMemory {
         true
     }
 
-    /// Begins anew; no piece is in use any more, not even by a late reader.
+    /// Begins again; no piece is in use any more, not even by a late reader.
     pub(crate) fn reset(&mut self) {
         *self = Self { start: self.start, ..Self::new() };
     }

@@ -271,7 +271,7 @@ impl Span {
 
     /// Lets go of a span, attached or out of reach by its state, without listing it: the
     /// next block given back does that. The span is no longer the caller's: others may
-    /// have listed, taken and freed it by then, and used it anew.
+    /// have listed, taken and freed it by then, and used it again.
     ///
     /// False if a block came meanwhile whose freer may not have seen that: then the
     /// caller lists the span, as if it had given the block.

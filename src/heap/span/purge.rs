@@ -104,7 +104,7 @@ impl Span {
         let blocks = blocks_of_pages(geometry, first, end).or_else(|| self.free_block(geometry));
         let Some((from, to)) = blocks else { return 0 };
         // Words of which we hold blocks, and the class that the span has by now: it may have
-        // been freed and used anew.
+        // been freed and used again.
         let (mut held, mut now) = (0, class);
         let ours = self.each_mask(from, to, |at, mask| {
             let Some(found) = self.claim_exactly(at, mask) else { return false };
