@@ -26,7 +26,7 @@
 //!
 //! # C code in the same process
 //!
-//! The feature `malloc` exports `malloc` and the rest of the C family, and C++'s
+//! The feature `malloc` exports `malloc` and the rest of the C API, and C++'s
 //! operators, from the program, so that what its C libraries allocate is Neap's
 //! too (Linux). The settings are those of the program's own [`Neap`]. For
 //! programs that cannot be rebuilt, `examples/neap_preload.rs` is the same as a

@@ -1,19 +1,19 @@
 //! The C names.
 
-/// Defines the C family under its C names in the crate that expands it, on the
+/// Defines the C API under its C names in the crate that expands it, on the
 /// static [`Neap`](crate::Neap) given.
 #[doc(hidden)]
 #[macro_export]
-macro_rules! __export_c_family {
+macro_rules! __export_c_api {
     ($neap:path) => {
-        $crate::__export_c_family! { $neap: aligned
+        $crate::__export_c_api! { $neap: aligned
             ".text.neap_malloc" malloc = malloc(size: usize) -> *mut c_void;
             ".text.neap_free" free = free(block: *mut c_void) -> ();
             ".text.neap_new" _Znwm = new(size: usize) -> *mut c_void;
             ".text.neap_delete" _ZdlPv = free(block: *mut c_void) -> ();
             ".text.neap_delete_sized" _ZdlPvm = delete_sized(block: *mut c_void, size: usize) -> ();
         }
-        $crate::__export_c_family! { $neap:
+        $crate::__export_c_api! { $neap:
             calloc = calloc(count: usize, size: usize) -> *mut c_void;
             realloc = realloc(block: *mut c_void, size: usize) -> *mut c_void;
             reallocarray = reallocarray(block: *mut c_void, count: usize, size: usize) -> *mut c_void;
@@ -69,7 +69,7 @@ macro_rules! __export_c_family {
                 ".popsection"
             );
         )*
-        $crate::__export_c_family! { $neap:
+        $crate::__export_c_api! { $neap:
             $(#[unsafe(link_section = $section)] $name = $function($($argument: $type),*) -> $result;)*
         }
     };

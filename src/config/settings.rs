@@ -18,7 +18,7 @@ pub(crate) struct Settings {
     pub(crate) limit_from_cgroup: bool,
     /// As the system has it, if not configured.
     pub(crate) huge_pages: Option<bool>,
-    /// Whether others' settings may replace them later: the C family's first
+    /// Whether others' settings may replace them later: the C API's first
     /// call may come before the program's own allocator is used.
     pub(crate) provisional: bool,
 }

@@ -218,7 +218,7 @@ impl Lists {
 
     /// Of the first few, one that the thread cache had attached last: where two threads
     /// take from the same spans in turn, their blocks become neighbours, and
-    /// with them the marks of the C family, which then share cache lines.
+    /// with them the marks of the C API, which then share cache lines.
     fn pop(&mut self, cache: u16) -> Option<&'static Span> {
         let had = |span: &&Span| span.last_cache.load(Relaxed) == cache;
         let fullest = self.iter().next()?;

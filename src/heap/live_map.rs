@@ -1,4 +1,4 @@
-//! The live map: which blocks the C family has handed out, and of which class.
+//! The live map: which blocks the C API has handed out, and of which class.
 //!
 //! C's `free` has no layout, so it must look the block up, and it should notice
 //! a block that is not there to be freed. One byte for each 16 bytes of a
@@ -7,7 +7,7 @@
 //! pooled block is its class, which is never 0: those are blocks of 8 bytes. The
 //! map of a slice is one page, which comes and goes with the slice's own pages.
 //!
-//! The first map is made when the C family's first block is marked, so programs
+//! The first map is made when the C API's first block is marked, so programs
 //! that are Rust throughout have none. From then on a segment is made with its
 //! map or not at all (those that were there are covered when needed): else, where
 //! address space is short, there would be memory that Rust can have and C cannot.
@@ -20,7 +20,7 @@ use core::ptr;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicUsize};
 
-/// Bytes for which there is one mark; every block of the C family is aligned so.
+/// Bytes for which there is one mark; every block of the C API is aligned so.
 pub(crate) const GRAIN: usize = 16;
 const MARKS_OF_SLICE: usize = SLICE / GRAIN;
 const _: () = assert!(MARKS_OF_SLICE == PAGE);
@@ -185,12 +185,12 @@ pub(crate) fn find_or_cover(block: usize) -> Option<&'static AtomicU8> {
     })
 }
 
-/// Bytes of the map for a slice of a new segment; 0 while the C family has no blocks.
+/// Bytes of the map for a slice of a new segment; 0 while the C API has no blocks.
 pub(crate) fn bytes_of_slice() -> usize {
     if first_segment().map.load(Relaxed).is_null() { 0 } else { MARKS_OF_SLICE }
 }
 
-/// Makes the map of a segment that was there before the C family's first block.
+/// Makes the map of a segment that was there before the C API's first block.
 #[cold]
 fn cover(segment: &'static Segment) -> Option<()> {
     let marks = segment.slices * SLICE / GRAIN;

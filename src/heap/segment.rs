@@ -43,7 +43,7 @@ pub(crate) struct Segment {
     /// Which slices are free and how they are backed: [`BITMAPS`] arrays of
     /// [`Segment::words`] words each. But for [`HUGE_PAGE`] the page heap's lock guards them.
     bits: NonNull<AtomicU64>,
-    /// The live map of the C family, if it has one yet (see `live.rs`).
+    /// The live map of the C API, if it has one yet (see `live.rs`).
     pub(crate) live: AtomicPtr<AtomicU8>,
 }
 

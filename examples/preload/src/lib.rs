@@ -15,7 +15,7 @@ use neap::Neap;
 static HEAP: Neap = Neap::new().background(true);
 
 #[cfg(not(feature = "malloc"))]
-neap::__export_c_family!(crate::HEAP);
+neap::__export_c_api!(crate::HEAP);
 
 #[used]
 #[unsafe(link_section = ".init_array")]
