@@ -153,7 +153,11 @@ fn where_the_barrier_is_denied_later_owners_keep_their_blocks() {
     child_succeeds(test, &[("NEAP_TICK_INTERVAL_MS", "1000000")], || {
         let pooled = || {
             let stats = neap::stats();
-            stats.classes.iter().find(|class| class.block_size >= 3000).map_or(0, |class| class.pooled_local)
+            stats
+                .classes()
+                .iter()
+                .find(|class| class.block_size >= 3000)
+                .map_or(0, |class| class.pooled_local)
         };
         let fill = || drop((0..100).map(|_| vec![1u8; 3000]).collect::<Vec<_>>());
         let owner = std::thread::spawn(move || {

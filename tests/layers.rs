@@ -15,10 +15,10 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
         &[
             &["metadata", "span"],
             &["segment"],
-            &["live_map", "mapped", "transparent_huge_pages"],
+            &["live_map", "mapped", "transparent_huge_pages", "lookup"],
             &["page_heap"],
-            &["run", "central"],
-            &["free_batch"],
+            &["run", "central", "inventory"],
+            &["large", "uncached", "free_batch", "sweep"],
         ],
     ),
     (

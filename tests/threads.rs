@@ -196,7 +196,8 @@ fn destructors_may_allocate_before_and_after_the_heap_is_gone() {
 fn a_thread_may_flush_its_pool() {
     child_succeeds("a_thread_may_flush_its_pool", &[], || {
         let pooled = || {
-            let class = neap::stats().classes.into_iter().find(|class| class.block_size == 3072);
+            let stats = neap::stats();
+            let class = stats.classes().iter().find(|class| class.block_size == 3072);
             class.expect("the class").pooled_local
         };
         drop((0..100u8).map(|n| vec![n; 3000]).collect::<Vec<_>>());

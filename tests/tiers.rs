@@ -20,7 +20,7 @@ const BLOCK: usize = 3072;
 const SPAN: usize = 256 << 10;
 
 fn class() -> ClassStats {
-    *neap::stats().classes.iter().find(|class| class.block_size == BLOCK).expect("the class")
+    *neap::stats().classes().iter().find(|class| class.block_size == BLOCK).expect("the class")
 }
 
 fn layout() -> Layout {
@@ -152,7 +152,7 @@ fn an_empty_span_used_in_an_epoch_stays_for_the_next() {
 fn full_spans_given_back_whole_are_free_at_once() {
     child_succeeds("full_spans_given_back_whole_are_free_at_once", &[], || {
         let spans = || {
-            neap::stats().classes.iter().find(|class| class.block_size == 32 << 10).expect("a class").spans
+            neap::stats().classes().iter().find(|class| class.block_size == 32 << 10).expect("a class").spans
         };
         // Eight blocks to a span: all its bits come home in one operation.
         let mut blocks: Vec<_> = (0..400).map(|_| Vec::<u8>::with_capacity(32 << 10)).collect();

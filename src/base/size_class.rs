@@ -12,19 +12,38 @@ pub(crate) const PAGES_PER_SLICE: usize = SLICE / PAGE;
 /// What processors hand each other: writes to two blocks within clash.
 pub(crate) const CACHE_LINE: usize = 64;
 
-/// How many classes are pooled by threads.
-pub(crate) const CLASSES: usize = 68;
-/// The first so many live in spans; the others are runs.
-pub(crate) const SPAN_CLASSES: usize = 56;
-
 /// The largest size that a thread pools.
 pub(crate) const POOLED_MAX: usize = 256 << 10;
 /// The largest size cut from a segment; what is larger is a mapping of its own.
 pub(crate) const RUN_MAX: usize = 4 << 20;
+/// The largest size whose blocks share spans; larger ones are runs.
+const SPAN_MAX: usize = 32 << 10;
 
-/// Sizes up to this find their class in a table, so that mixed sizes cost no
-/// mispredicted branch.
-const TABLE_MAX: usize = 1024;
+/// Sizes up to this step by 8 bytes,
+const BY_8_MAX: usize = 64;
+/// up to this by 16,
+const BY_16_MAX: usize = 128;
+/// up to this by eighths of a doubling, and above by quarters. They find their class in
+/// a table, so that mixed sizes cost no mispredicted branch.
+const BY_EIGHTHS_MAX: usize = 1024;
+const EIGHTHS: usize = 8;
+const QUARTERS: usize = 4;
+
+/// The first class of each kind of step.
+const FIRST_BY_16: usize = BY_8_MAX / 8;
+const FIRST_BY_EIGHTHS: usize = FIRST_BY_16 + (BY_16_MAX - BY_8_MAX) / 16;
+const FIRST_BY_QUARTERS: usize = FIRST_BY_EIGHTHS + doublings(BY_16_MAX, BY_EIGHTHS_MAX) * EIGHTHS;
+
+/// The first so many classes live in spans; the others are runs.
+pub(crate) const SPAN_CLASSES: usize = FIRST_BY_QUARTERS + doublings(BY_EIGHTHS_MAX, SPAN_MAX) * QUARTERS;
+/// How many classes are pooled by threads.
+pub(crate) const CLASSES: usize = FIRST_BY_QUARTERS + doublings(BY_EIGHTHS_MAX, POOLED_MAX) * QUARTERS;
+
+/// How often `from` doubles up to `to`.
+const fn doublings(from: usize, to: usize) -> usize {
+    (to / from).ilog2() as usize
+}
+
 /// Blocks up to this share a span of one slice; larger ones a span of four.
 const ONE_SLICE_MAX: usize = 1024;
 /// Blocks of a span at most. Only those of 8 bytes would be more; that they fill half a
@@ -42,24 +61,33 @@ pub(crate) const fn padded(size: usize, align: usize) -> usize {
     (size + (size == 0) as usize).wrapping_add(align - 1) & !(align - 1)
 }
 
-/// The class of a layout; none above [`POOLED_MAX`] bytes.
+/// Where a layout's block comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Placement {
+    /// From the thread cache: a block of this class.
+    Pooled(usize),
+    /// From a run or mapping: so many bytes, padded for the alignment, above [`POOLED_MAX`].
+    Large(usize),
+}
+
+/// Where a layout's block comes from. Sizes are padded here and nowhere above.
 ///
 /// Nearly all layouts take the first way, which pads nothing: the blocks of
 /// every class are aligned to 8.
 #[inline(always)]
-pub(crate) const fn class_of_layout(size: usize, align: usize) -> Option<usize> {
-    if size <= TABLE_MAX && align <= 8 {
-        return Some(TABLE[size.div_ceil(8)] as usize);
+pub(crate) const fn placement(size: usize, align: usize) -> Placement {
+    if size <= BY_EIGHTHS_MAX && align <= 8 {
+        return Placement::Pooled(TABLE[size.div_ceil(8)] as usize);
     }
     core::hint::cold_path();
     let size = padded(size, align);
-    if size <= POOLED_MAX { Some(class_of(size)) } else { None }
+    if size <= POOLED_MAX { Placement::Pooled(class_of(size)) } else { Placement::Large(size) }
 }
 
 /// The class of a padded size of at most [`POOLED_MAX`] bytes.
 #[inline(always)]
 pub(crate) const fn class_of(padded: usize) -> usize {
-    if padded <= TABLE_MAX { TABLE[padded.div_ceil(8)] as usize } else { class_by_doubling(padded) }
+    if padded <= BY_EIGHTHS_MAX { TABLE[padded.div_ceil(8)] as usize } else { class_by_quarters(padded) }
 }
 
 /// Bytes of a block of this class.
@@ -164,23 +192,32 @@ const fn geometry(class: usize) -> Geometry {
 
 const fn size_of_class(class: usize) -> usize {
     match class {
-        0..8 => (class + 1) * 8,
-        8..12 => 64 + (class - 7) * 16,
-        12..36 => (9 + (class - 12) % 8) << ((class - 12) / 8 + 4),
-        _ => (5 + (class - 36) % 4) << ((class - 36) / 4 + 8),
+        0..FIRST_BY_16 => (class + 1) * 8,
+        FIRST_BY_16..FIRST_BY_EIGHTHS => BY_8_MAX + (class - FIRST_BY_16 + 1) * 16,
+        FIRST_BY_EIGHTHS..FIRST_BY_QUARTERS => by_parts(BY_16_MAX, EIGHTHS, class - FIRST_BY_EIGHTHS),
+        _ => by_parts(BY_EIGHTHS_MAX, QUARTERS, class - FIRST_BY_QUARTERS),
     }
 }
 
-/// For sizes above 1 KiB: four classes to a doubling.
-#[inline(always)]
-const fn class_by_doubling(size: usize) -> usize {
-    let last = size - 1;
-    let exponent = last.ilog2() as usize;
-    36 + (exponent - 10) * 4 + (last >> (exponent - 2)) - 4
+/// The size of that number above `from`, of so many parts to a doubling.
+const fn by_parts(from: usize, parts: usize, number: usize) -> usize {
+    let doubled = from << (number / parts);
+    doubled + doubled / parts * (number % parts + 1)
 }
 
-static TABLE: [u8; TABLE_MAX / 8 + 1] = {
-    let mut table = [0; TABLE_MAX / 8 + 1];
+/// For sizes above [`BY_EIGHTHS_MAX`]: four classes to a doubling.
+#[inline(always)]
+const fn class_by_quarters(size: usize) -> usize {
+    let last = size - 1;
+    let exponent = last.ilog2() as usize;
+    let doubling = exponent - BY_EIGHTHS_MAX.ilog2() as usize;
+    // From `QUARTERS` to twice as many, less one.
+    let quarter = last >> (exponent - QUARTERS.ilog2() as usize);
+    FIRST_BY_QUARTERS + doubling * QUARTERS + quarter - QUARTERS
+}
+
+static TABLE: [u8; BY_EIGHTHS_MAX / 8 + 1] = {
+    let mut table = [0; BY_EIGHTHS_MAX / 8 + 1];
     let mut eighths = 1;
     let mut class = 0;
     while eighths < table.len() {

@@ -36,7 +36,7 @@ pub unsafe fn mallopt(neap: &'static Neap, parameter: c_int, _value: c_int) -> c
     1
 }
 
-/// `mallinfo2`: `arena` and `hblkhd` what is resident, `uordblks` what the
+/// `mallinfo2`: `arena` what is resident, `uordblks` what the
 /// program has, `fordblks` what is free and resident.
 ///
 /// # Safety
@@ -46,8 +46,8 @@ pub unsafe fn mallinfo2(_: &'static Neap) -> libc::mallinfo2 {
     let free = stats.resident.saturating_sub(stats.live);
     libc::mallinfo2 {
         arena: stats.resident,
-        ordblks: stats.classes.iter().map(|class| class.free).sum(),
-        smblks: stats.classes.iter().map(|class| class.pooled_local + class.pooled_victim).sum(),
+        ordblks: stats.classes().iter().map(|class| class.free).sum(),
+        smblks: stats.classes().iter().map(|class| class.pooled_local + class.pooled_victim).sum(),
         hblks: 0,
         hblkhd: 0,
         usmblks: 0,

@@ -1,7 +1,7 @@
 //! What is wrong with a pointer that is no live block, in one line.
 
 use crate::base::fatal::abort_on_misuse;
-use crate::heap::segment::{Place, Segment};
+use crate::heap::lookup::{Place, place_of};
 
 /// What the program wanted with a pointer.
 #[derive(Clone, Copy)]
@@ -15,11 +15,12 @@ pub(super) enum Use {
 #[cold]
 #[inline(never)]
 pub(super) fn abort_on_misuse_of(block: usize, by: Use) -> ! {
-    let Some(segment) = Segment::of(block) else { abort_on_misuse(foreign(by), block) };
-    abort_on_misuse(
-        if matches!(segment.place_of(block), Place::Inside) { interior(by) } else { freed(by) },
-        block,
-    )
+    let what = match place_of(block) {
+        None => foreign(by),
+        Some(Place::Inside) => interior(by),
+        Some(Place::Start | Place::Free) => freed(by),
+    };
+    abort_on_misuse(what, block)
 }
 
 /// It starts where a block could, and is not in use.

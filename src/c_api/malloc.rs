@@ -1,9 +1,10 @@
 //! Blocks taken and given: the fast paths, and what they fall back to.
 
 use super::diagnosis::{Use, abort_on_misuse_of};
-use crate::base::size_class::{CLASSES, PAGE, POOLED_MAX, RUN_MAX, block_size, class_of, padded};
+use crate::base::size_class::{CLASSES, POOLED_MAX, block_size, class_of, padded};
 use crate::global::neap::Neap;
 use crate::global::slow_path;
+use crate::heap::large::{self, Backing};
 use crate::heap::live_map;
 use crate::heap::mapped;
 use crate::heap::segment::Segment;
@@ -40,9 +41,10 @@ const LARGE: u8 = CLASSES as u8;
 /// What a block in the program's hands is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Live {
+    /// Of a pooled class.
     Pooled(usize),
-    Run,
-    Mapped,
+    /// Above the pooled sizes.
+    Large(Backing),
 }
 
 /// C's `malloc`.
@@ -108,7 +110,7 @@ fn measure(block: usize) -> usize {
 pub unsafe fn calloc(neap: &'static Neap, count: usize, size: usize) -> *mut c_void {
     let Some(size) = count.checked_mul(size) else { return exhausted() };
     if size > POOLED_MAX {
-        return large(size, ALIGN, true, neap);
+        return alloc_large(size, ALIGN, true, neap);
     }
     // SAFETY: C's contract.
     let block = unsafe { malloc(neap, size) };
@@ -127,7 +129,7 @@ pub(super) fn aligned(neap: &'static Neap, size: usize, align: usize) -> *mut c_
         return exhausted();
     }
     let size = padded(size, align);
-    if size > POOLED_MAX { large(size, align, false, neap) } else { pooled(neap, class_of(size)) }
+    if size > POOLED_MAX { alloc_large(size, align, false, neap) } else { pooled(neap, class_of(size)) }
 }
 
 /// A block above the sizes of the table.
@@ -139,7 +141,7 @@ pub(super) fn aligned(neap: &'static Neap, size: usize, align: usize) -> *mut c_
 #[inline(never)]
 fn middling(size: usize, neap: &'static Neap) -> *mut c_void {
     if size > POOLED_MAX {
-        return large(size, ALIGN, false, neap);
+        return alloc_large(size, ALIGN, false, neap);
     }
     pooled(neap, class_of(padded(size, ALIGN)))
 }
@@ -192,7 +194,7 @@ fn mark_of(block: usize) -> Option<&'static AtomicU8> {
 /// A block above the pooled sizes.
 #[cold]
 #[inline(never)]
-fn large(size: usize, align: usize, zeroed: bool, neap: &'static Neap) -> *mut c_void {
+fn alloc_large(size: usize, align: usize, zeroed: bool, neap: &'static Neap) -> *mut c_void {
     if size > isize::MAX as usize {
         return exhausted();
     }
@@ -206,7 +208,7 @@ fn marked_large(block: *mut u8, size: usize, neap: &'static Neap) -> *mut c_void
     if block.is_null() {
         return exhausted();
     }
-    if size <= RUN_MAX && Segment::of(block as usize).is_some() {
+    if large::backing_of(block as usize, size) == Backing::Run {
         match mark_of(block as usize) {
             Some(mark) => mark.store(LARGE, Relaxed),
             None => {
@@ -253,8 +255,7 @@ fn free_elsewhere(block: usize, neap: &'static Neap) {
         // SAFETY: a class, and the block was live, so the caller's to give.
         Live::Pooled(class) if unsafe { push(class, block) } => {}
         Live::Pooled(class) => spilled(block, class, neap),
-        Live::Run => keeping_errno(|| slow_path::free_large(&neap.settings, block, RUN_MAX)),
-        Live::Mapped => keeping_errno(|| slow_path::free_large(&neap.settings, block, RUN_MAX + 1)),
+        Live::Large(backing) => keeping_errno(|| slow_path::free_backed(&neap.settings, block, backing)),
     }
 }
 
@@ -274,10 +275,12 @@ pub(super) fn look(block: usize, by: Use) -> Live {
 #[inline]
 fn marked(block: usize, mark: Option<u8>, by: Use) -> Live {
     match mark {
-        Some(LARGE) => Live::Run,
+        Some(LARGE) => Live::Large(Backing::Run),
         Some(mark) if mark != 0 => Live::Pooled(mark as usize),
         // Mappings lie apart from the segments and have a table of their own.
-        None if Segment::of(block).is_none() && mapped::size(block).is_some() => Live::Mapped,
+        None if Segment::of(block).is_none() && mapped::size(block).is_some() => {
+            Live::Large(Backing::Mapping)
+        }
         _ => abort_on_misuse_of(block, by),
     }
 }
@@ -295,9 +298,7 @@ impl Live {
     pub(super) fn usable(self, block: usize) -> usize {
         match self {
             Live::Pooled(class) => block_size(class),
-            Live::Run => Segment::of(block)
-                .map_or(0, |segment| segment.span(segment.slice_of(block)).run_pages() * PAGE),
-            Live::Mapped => mapped::size(block).unwrap_or(0),
+            Live::Large(backing) => large::usable(block, backing),
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::base::fatal::abort_on_misuse;
 use crate::base::size_class::{PAGE, POOLED_MAX, RUN_MAX, class_of, padded};
 use crate::global::neap::Neap;
 use crate::global::slow_path;
+use crate::heap::large::Backing;
 use crate::platform::keeping_errno;
 use core::ffi::{c_int, c_void};
 use core::ptr;
@@ -54,11 +55,10 @@ fn in_place(live: Live, usable: usize, block: *mut c_void, size: usize) -> Optio
     let size = padded(size, ALIGN);
     let fits = match live {
         Live::Pooled(_) => false,
-        Live::Run => size > POOLED_MAX && size <= RUN_MAX,
-        Live::Mapped => size > POOLED_MAX,
+        Live::Large(Backing::Run) => size > POOLED_MAX && size <= RUN_MAX,
+        Live::Large(Backing::Mapping) => size > POOLED_MAX,
     };
-    let from = if live == Live::Run { RUN_MAX } else { RUN_MAX + 1 };
-    let resized = if fits { keeping_errno(|| slow_path::resize(block.cast(), from, size)) } else { None };
+    let resized = if fits { keeping_errno(|| slow_path::resize_large(block as usize, size)) } else { None };
     resized.map(<*mut u8>::cast).or_else(|| keeps(usable, size).then_some(block))
 }
 

@@ -1,3 +1,5 @@
-pub(crate) mod cgroup;
+//! What a user may configure, and the limits that the process lives under.
+
+mod cgroup;
 pub(crate) mod settings;
 pub(crate) mod soft_limit;

@@ -1,7 +1,7 @@
 //! `Neap`, the type a program names as its global allocator: the two fast
 //! paths, inlined into the caller, and the settings.
 
-use crate::base::size_class::{block_size, class_of_layout, padded};
+use crate::base::size_class::{PAGE, Placement, block_size, placement};
 use crate::config::settings::Settings;
 use crate::global::slow_path;
 use crate::thread_cache::thread_local::{pop, push};
@@ -131,18 +131,6 @@ impl Neap {
         self.settings.huge_pages = Some(on);
         self
     }
-
-    /// A block above the pooled sizes. Null without memory.
-    #[inline(always)]
-    fn alloc_large(&self, layout: Layout, zeroed: bool) -> *mut u8 {
-        slow_path::alloc_large(&self.settings, padded_size(layout), layout.align(), zeroed)
-    }
-}
-
-/// The bytes that a layout takes, with what its alignment adds.
-#[inline(always)]
-const fn padded_size(layout: Layout) -> usize {
-    padded(layout.size(), layout.align())
 }
 
 impl Default for Neap {
@@ -157,8 +145,11 @@ impl Default for Neap {
 unsafe impl GlobalAlloc for Neap {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let Some(class) = class_of_layout(layout.size(), layout.align()) else {
-            return self.alloc_large(layout, false);
+        let class = match placement(layout.size(), layout.align()) {
+            Placement::Pooled(class) => class,
+            Placement::Large(size) => {
+                return slow_path::alloc_large(&self.settings, size, layout.align(), false);
+            }
         };
         // SAFETY: a class; a miss goes to the slow path.
         let block = unsafe { pop(class) };
@@ -167,8 +158,9 @@ unsafe impl GlobalAlloc for Neap {
 
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        let Some(class) = class_of_layout(layout.size(), layout.align()) else {
-            return slow_path::free_large(&self.settings, block as usize, padded_size(layout));
+        let class = match placement(layout.size(), layout.align()) {
+            Placement::Pooled(class) => class,
+            Placement::Large(size) => return slow_path::free_large(&self.settings, block as usize, size),
         };
         // SAFETY: a class, and the caller gives the block up.
         if !unsafe { push(class, block as usize) } {
@@ -178,8 +170,11 @@ unsafe impl GlobalAlloc for Neap {
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        let Some(class) = class_of_layout(layout.size(), layout.align()) else {
-            return self.alloc_large(layout, true);
+        let class = match placement(layout.size(), layout.align()) {
+            Placement::Pooled(class) => class,
+            Placement::Large(size) => {
+                return slow_path::alloc_large(&self.settings, size, layout.align(), true);
+            }
         };
         // SAFETY: a class; a miss goes to the slow path.
         let block = unsafe { pop(class) };
@@ -194,21 +189,24 @@ unsafe impl GlobalAlloc for Neap {
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         let (size, align) = (layout.size(), layout.align());
-        let (old, new) = (class_of_layout(size, align), class_of_layout(new_size, align));
-        if old.is_some() && new.is_some() {
-            if old == new {
-                return block;
+        let new = placement(new_size, align);
+        match (placement(size, align), new) {
+            (Placement::Pooled(old), Placement::Pooled(new)) if old == new => return block,
+            (Placement::Large(_), Placement::Large(new)) => {
+                if let Some(block) = slow_path::resize_large(block as usize, new) {
+                    return block;
+                }
             }
-        } else if let Some(block) = slow_path::resize(block, padded(size, align), padded(new_size, align)) {
-            return block;
+            _ => {}
         }
         // SAFETY: a new block of the new size; both hold the smaller of the two.
         unsafe {
-            let to = if new.is_none() && new_size > size {
-                slow_path::alloc_growing(&self.settings, padded(new_size, align), align)
-            } else {
+            let to = match new {
+                Placement::Large(new) if new_size > size => {
+                    slow_path::alloc_growing(&self.settings, new, align)
+                }
                 // By the caller's contract the layout is valid.
-                self.alloc(Layout::from_size_align_unchecked(new_size, align))
+                _ => self.alloc(Layout::from_size_align_unchecked(new_size, align)),
             };
             if !to.is_null() {
                 to.copy_from_nonoverlapping(block, size.min(new_size));
@@ -224,8 +222,8 @@ unsafe impl GlobalAlloc for Neap {
 /// 64 bytes to 1 KiB), below a
 /// page above it.
 pub const fn good_size(layout: Layout) -> usize {
-    match class_of_layout(layout.size(), layout.align()) {
-        Some(class) => block_size(class),
-        None => padded_size(layout).next_multiple_of(4096),
+    match placement(layout.size(), layout.align()) {
+        Placement::Pooled(class) => block_size(class),
+        Placement::Large(size) => size.next_multiple_of(PAGE),
     }
 }

@@ -1,20 +1,20 @@
 //! What `alloc` and `dealloc` do when the thread's magazine does not serve.
 
-use crate::base::size_class::{PAGE, POOLED_MAX, RUN_MAX, block_size};
+use crate::base::size_class::{RUN_MAX, block_size};
 use crate::config::settings::{self, Settings};
 use crate::config::soft_limit;
 use crate::heap::free_batch;
+use crate::heap::large::{self, Backing};
+use crate::heap::lookup;
 use crate::heap::mapped;
-use crate::heap::run;
-use crate::heap::segment::Segment;
+use crate::heap::uncached;
 use crate::platform;
 use crate::reclaim::background;
 use crate::reclaim::fork;
 use crate::reclaim::tick;
-use crate::thread_cache::cache::{self, ThreadCache, cleared};
+use crate::thread_cache::cache::{ThreadCache, cleared};
 use crate::thread_cache::registry;
 use crate::thread_cache::thread_local::{Phase, pop, this_thread};
-use core::ptr;
 use core::sync::atomic::AtomicU8;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -43,7 +43,7 @@ pub(crate) fn refill(settings: &Settings, class: usize, zeroed: bool) -> *mut u8
 
 fn refill_after_pop(class: usize, zeroed: bool) -> *mut u8 {
     debug_assert!(this_thread().phase() != Phase::New);
-    with_cache(|cache| cache.refill(class, zeroed)).unwrap_or_else(|| apart(class, zeroed))
+    with_cache(|cache| cache.refill(class, zeroed)).unwrap_or_else(|| alloc_uncached(class, zeroed))
 }
 
 /// With no pop under way: joins, if the thread has not yet, and then pops.
@@ -51,7 +51,7 @@ fn refill_after_pop(class: usize, zeroed: bool) -> *mut u8 {
 #[cold]
 fn begin_again(class: usize, zeroed: bool) -> *mut u8 {
     if registry::current().is_none() {
-        return apart(class, zeroed);
+        return alloc_uncached(class, zeroed);
     }
     // SAFETY: a class; a miss goes to the slow path.
     let block = unsafe { pop(class) };
@@ -75,7 +75,7 @@ fn refill_again(class: usize, zeroed: bool) -> *mut u8 {
 #[inline(never)]
 pub(crate) fn spill(settings: &Settings, class: usize, block: usize) {
     if this_thread().phase() == Phase::New {
-        this_thread().set_origin(free_batch::origin(class, block));
+        this_thread().set_origin(lookup::origin(class, block));
     }
     start(settings);
     if with_cache(|cache| cache.spill(class, block)).is_none() {
@@ -93,7 +93,7 @@ pub(crate) fn spill_without_joining(settings: &Settings, class: usize, block: us
     if this_thread().phase() != Phase::New {
         return spill(settings, class, block);
     }
-    this_thread().set_origin(free_batch::origin(class, block));
+    this_thread().set_origin(lookup::origin(class, block));
     start(settings);
     registry::enter();
     free_batch::free(class, &[block], true);
@@ -102,55 +102,47 @@ pub(crate) fn spill_without_joining(settings: &Settings, class: usize, block: us
     }
 }
 
-/// A block above the pooled sizes. Null without memory.
+/// A block above the pooled sizes; `size` is padded for the alignment. Null without memory.
 #[cold]
 #[inline(never)]
 pub(crate) fn alloc_large(settings: &Settings, size: usize, align: usize, zeroed: bool) -> *mut u8 {
     start(settings);
     background::poll();
     purge_at_limit(size);
-    retry(size, || {
-        if size <= RUN_MAX { run::alloc(size, align, zeroed) } else { mapped::alloc(size, align, zeroed) }
-    })
+    retry(size, || large::alloc(size, align, zeroed))
 }
 
-/// A block above the pooled sizes for one that grew out of its place, and is
-/// likely to go on: a mapping, which then grows without copying. Null without memory.
+/// The same for a block that grew out of its place.
 #[cold]
 #[inline(never)]
 pub(crate) fn alloc_growing(settings: &Settings, size: usize, align: usize) -> *mut u8 {
     start(settings);
     background::poll();
     purge_at_limit(size);
-    // What is aligned beyond a page cannot be resized.
-    let block = if align <= PAGE { mapped::alloc(size, align, false) } else { ptr::null_mut() };
+    let block = large::alloc_growing(size, align);
     if block.is_null() { alloc_large(settings, size, align, false) } else { block }
 }
 
-/// Frees a block above the pooled sizes.
+/// Frees a block above the pooled sizes; `size` is padded for the alignment.
 #[cold]
 #[inline(never)]
 pub(crate) fn free_large(settings: &Settings, block: usize, size: usize) {
+    free_backed(settings, block, large::backing_of(block, size));
+}
+
+/// The same where its backing is known instead of its size.
+#[cold]
+pub(crate) fn free_backed(settings: &Settings, block: usize, backing: Backing) {
     start(settings);
-    if size <= RUN_MAX && Segment::of(block).is_some() {
-        run::free(block, size, true);
-    } else {
-        mapped::free(block);
-    }
+    large::free(block, backing);
     background::poll();
     background::wake_for_uncached();
 }
 
-/// The block's new address, if its size can change without copying.
-pub(crate) fn resize(block: *mut u8, old: usize, new: usize) -> Option<*mut u8> {
-    if old <= POOLED_MAX || new <= POOLED_MAX {
-        return None;
-    }
-    let block = if Segment::of(block as usize).is_none() {
-        mapped::resize(block as usize, new)
-    } else {
-        (new <= RUN_MAX && run::resize(block as usize, new)).then_some(block)
-    };
+/// The new address of a block above the pooled sizes, if its size can change to
+/// another such size without copying.
+pub(crate) fn resize_large(block: usize, size: usize) -> Option<*mut u8> {
+    let block = large::resize(block, size);
     // What it no longer needs is for a tick.
     background::wake_for_uncached();
     block
@@ -166,7 +158,7 @@ fn with_cache<R>(work: impl FnOnce(&mut ThreadCache) -> R) -> Option<R> {
     let member = registry::current()?;
     let mut cache = member.cache.lock();
     let result = work(&mut cache);
-    let due = (cache.refills + cache.spills).is_multiple_of(POLL_EVERY);
+    let due = cache.count_slow_path().is_multiple_of(POLL_EVERY);
     drop(cache);
     background::wake();
     if due {
@@ -186,9 +178,9 @@ fn purge_at_limit(more: usize) {
 }
 
 /// For a thread without a thread cache: straight from a span.
-fn apart(class: usize, zeroed: bool) -> *mut u8 {
+fn alloc_uncached(class: usize, zeroed: bool) -> *mut u8 {
     this_thread().reset(class);
-    let block = cache::alloc_apart(class);
+    let block = uncached::alloc(class);
     background::wake_for_uncached();
     cleared(block, class, zeroed)
 }

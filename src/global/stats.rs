@@ -1,11 +1,9 @@
 //! A snapshot of every tier, class and page.
 
 use crate::base::epoch;
-use crate::base::size_class::{CLASSES, GEOMETRY, PAGE, SLICE, SPAN_CLASSES, block_size};
+use crate::base::size_class::{CLASSES, block_size};
+use crate::heap::inventory::{self, Item};
 use crate::heap::mapped;
-use crate::heap::page_heap;
-use crate::heap::segment::Segment;
-use crate::heap::span::Kind;
 use crate::reclaim::tick;
 use crate::thread_cache::registry;
 use core::fmt;
@@ -41,8 +39,7 @@ pub struct Stats {
     pub spills: u64,
     /// Threads that have a cache.
     pub threads: usize,
-    /// Each class of size, the smallest first.
-    pub classes: [ClassStats; CLASSES],
+    classes: [ClassStats; CLASSES],
 }
 
 /// One class. Blocks unless a field says otherwise.
@@ -69,13 +66,13 @@ pub struct ClassStats {
 /// reserved memory in use; about 0.1 ms for each GiB. Allocates nothing.
 pub fn stats() -> Stats {
     let mut stats = Stats {
-        mapped: 0,
+        mapped: inventory::reserved(),
         resident: 0,
         live: 0,
         pooled_local: 0,
         pooled_victim: 0,
         free_in_spans: 0,
-        free_runs: page_heap::resident_slices() * SLICE,
+        free_runs: inventory::free_runs(),
         ticks: epoch::current(),
         pages_returned: tick::pages_returned(),
         refills: 0,
@@ -86,8 +83,8 @@ pub fn stats() -> Stats {
             ..Default::default()
         }),
     };
-    stats.add_segments();
-    stats.add_heaps();
+    stats.add_heap();
+    stats.add_caches();
     let (mapped, in_use, kept) = mapped::bytes();
     stats.mapped += mapped;
     stats.resident += stats.free_runs + in_use + kept;
@@ -98,45 +95,41 @@ pub fn stats() -> Stats {
 }
 
 impl Stats {
-    fn add_segments(&mut self) {
-        for segment in Segment::all() {
-            self.mapped += segment.slices * SLICE;
-            let mut from = 0;
-            while let Some(slice) = page_heap::next_in_use(segment, from) {
-                from = slice + self.add_slice(segment, slice);
-            }
-        }
+    /// Each class of size, the smallest first.
+    ///
+    /// ```
+    /// # #[global_allocator] static HEAP: neap::Neap = neap::Neap::new();
+    /// # fn main() {
+    /// let stats = neap::stats();
+    /// let fullest = stats.classes().iter().max_by_key(|class| class.live * class.block_size);
+    /// assert!(fullest.is_some_and(|class| class.live > 0));
+    /// # }
+    /// ```
+    pub fn classes(&self) -> &[ClassStats] {
+        &self.classes
     }
 
-    /// Counts what starts on a slice; gives how many slices ahead the next one may start.
-    fn add_slice(&mut self, segment: &Segment, slice: usize) -> usize {
-        let span = segment.span(slice);
-        let (kind, slices) = span.extent();
-        match kind {
-            Kind::Class(class) if class < SPAN_CLASSES => {
-                let geometry = &GEOMETRY[class];
-                let free = span.free_blocks(geometry);
+    fn add_heap(&mut self) {
+        inventory::each(|item| match item {
+            Item::Span { class, free, used, resident } => {
                 self.classes[class].spans += 1;
                 self.classes[class].free += free;
-                // Saturating, since the span may be another class's by now.
-                self.classes[class].live += (geometry.blocks as usize).saturating_sub(free);
-                self.resident += span.resident_pages(geometry) * PAGE;
+                self.classes[class].live += used;
+                self.resident += resident;
             }
-            Kind::Class(class) => {
+            Item::Run { class, resident } => {
                 self.classes[class].spans += 1;
                 self.classes[class].live += 1;
-                self.resident += block_size(class);
+                self.resident += resident;
             }
-            Kind::Large => {
-                self.live += span.run_pages() * PAGE;
-                self.resident += span.run_pages() * PAGE;
+            Item::Large { bytes } => {
+                self.live += bytes;
+                self.resident += bytes;
             }
-            Kind::Nothing => {}
-        }
-        slices.max(1)
+        });
     }
 
-    fn add_heaps(&mut self) {
+    fn add_caches(&mut self) {
         for member in registry::all() {
             let cache = member.cache.lock();
             self.refills += cache.refills;

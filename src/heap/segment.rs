@@ -1,10 +1,9 @@
 //! Segments: the aligned address space that slices are cut from, and the map
 //! from an address to its segment.
 
-use crate::base::fatal::abort_on_misuse;
-use crate::base::size_class::{GEOMETRY, PAGE, RUN_MAX, SLICE};
+use crate::base::size_class::{PAGE, RUN_MAX, SLICE};
 use crate::heap::metadata;
-use crate::heap::span::{Kind, Span};
+use crate::heap::span::Span;
 use crate::platform::{self, Reservation};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -23,16 +22,6 @@ pub(crate) const HUGE_PAGE: usize = 3;
 const BITMAPS: usize = 4;
 /// Address space asked for at once; less where the system grants less.
 const LARGEST: usize = 1 << 30;
-
-/// What an address of a segment is.
-pub(crate) enum Place {
-    /// In no span or run.
-    Free,
-    /// Where a block starts, free or not.
-    Start,
-    /// Inside a block, or behind the last one.
-    Inside,
-}
 
 /// A stretch of reserved address space. Never unmapped, so always `'static`.
 pub(crate) struct Segment {
@@ -71,44 +60,6 @@ impl Segment {
     #[inline]
     pub(crate) fn contains(&self, address: usize) -> bool {
         address.wrapping_sub(self.base) / SLICE < self.slices
-    }
-
-    /// The segment of a block to be freed; aborts the process if there is none.
-    #[inline(never)]
-    pub(crate) fn of_freed(block: usize) -> &'static Segment {
-        match Self::of(block) {
-            Some(segment) => segment,
-            None => abort_on_misuse("free of a block that was not allocated by Neap", block),
-        }
-    }
-
-    /// Aborts the process: what was freed is no block in use of the size said.
-    #[cold]
-    pub(crate) fn abort_on_bad_free(&self, block: usize) -> ! {
-        match self.place_of(block) {
-            Place::Free => abort_on_misuse("double free", block),
-            Place::Start => abort_on_misuse("free with a size that is not the block's", block),
-            Place::Inside => abort_on_misuse("free of an address inside a block", block),
-        }
-    }
-
-    /// What an address is; a search, for those who will abort.
-    #[cold]
-    pub(crate) fn place_of(&self, address: usize) -> Place {
-        let slice = self.slice_of(address);
-        let furthest = slice.saturating_sub(RUN_MAX / SLICE - 1);
-        // Only the first slice of a span or run says what it is: the nearest that says something.
-        let mut extents = (furthest..=slice).rev().map(|head| (head, self.span(head).extent()));
-        let (head, kind) = match extents.find(|&(_, (kind, _))| kind != Kind::Nothing) {
-            Some((head, (kind, slices))) if head + slices > slice => (head, kind),
-            _ => return Place::Free,
-        };
-        let offset = address - (self.base + head * SLICE);
-        let (size, blocks) = match kind {
-            Kind::Class(class) => (GEOMETRY[class].size as usize, GEOMETRY[class].blocks as usize),
-            _ => (RUN_MAX, 1),
-        };
-        if offset.is_multiple_of(size) && offset / size < blocks { Place::Start } else { Place::Inside }
     }
 
     /// Words of each of the page heap's bitmaps.

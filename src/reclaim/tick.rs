@@ -13,15 +13,13 @@
 
 use crate::base::epoch;
 use crate::base::residency;
-use crate::base::size_class::{GEOMETRY, PAGE, PAGES_PER_SLICE, SPAN_CLASSES};
+use crate::base::size_class::{PAGE, PAGES_PER_SLICE};
 use crate::config::settings;
 use crate::config::soft_limit;
-use crate::heap::central;
 use crate::heap::mapped;
-use crate::heap::page_heap::{self, Run};
+use crate::heap::page_heap;
 use crate::heap::segment::Segment;
-use crate::heap::span::{Kind, Span, state};
-use crate::heap::transparent_huge_pages;
+use crate::heap::sweep::Sweep;
 use crate::platform::{self, Lock};
 use crate::thread_cache::registry::{self, Member};
 use crate::thread_cache::thread_local::{NEEDS_BARRIER, this_thread};
@@ -65,10 +63,9 @@ struct Tick {
     phase: Phase,
     /// What was in use in this epoch stays; false for a purge.
     age: bool,
-    /// Growth ended the epoch: classes that were not in demand in it have no
-    /// need of what was freed, and others do.
+    /// Growth ended the epoch.
     early: bool,
-    demand: u64,
+    sweep: Sweep,
     /// When the next tick is due, in milliseconds of the clock; 0 before the first.
     due: u64,
     /// Something aged or went back in this tick.
@@ -86,7 +83,7 @@ static TICK: Lock<Tick> = Lock::new(Tick {
     phase: Phase::Idle,
     age: true,
     early: false,
-    demand: 0,
+    sweep: Sweep::NONE,
     due: 0,
     busy: false,
     slow_paths: 0,
@@ -192,7 +189,8 @@ impl Tick {
             settings::check_barrier();
         }
         self.age = age;
-        (self.early, self.demand) = (residency::is_due(), central::end_demand());
+        self.early = residency::is_due();
+        self.sweep = Sweep::begin(age, self.early);
         (self.busy, self.slow_paths) = (false, 0);
         (self.grown, self.returned) = (residency::begin(), 0);
         let near = soft_limit::left_if_near();
@@ -241,14 +239,6 @@ impl Tick {
         PAGES_RETURNED.fetch_add(pages as u64, Relaxed);
     }
 
-    /// Pages of a span, which may have been part of a huge one.
-    fn returned_of(&mut self, span: Run, huge: bool, pages: usize) {
-        if huge && pages > 0 {
-            transparent_huge_pages::end(span.segment, span.first, span.slices);
-        }
-        self.returned(pages);
-    }
-
     fn finish(&mut self) {
         while !matches!(self.phase, Phase::Idle) {
             self.step();
@@ -267,7 +257,14 @@ impl Tick {
                 Phase::Caches(member.next())
             }
             Phase::Caches(None) => Phase::Spans(Segment::first(), 0),
-            Phase::Spans(Some(segment), from) => self.sweep(segment, from),
+            Phase::Spans(Some(segment), from) => match self.sweep.step(segment, from) {
+                Some(swept) => {
+                    self.busy |= swept.busy;
+                    self.returned(swept.pages);
+                    Phase::Spans(Some(segment), swept.next)
+                }
+                None => Phase::Spans(segment.next(), 0),
+            },
             Phase::Spans(None, _) => runs_of(Segment::first()),
             Phase::Runs(Some(segment), end) => self.release_runs(segment, end),
             Phase::Runs(None, _) => {
@@ -282,69 +279,6 @@ impl Tick {
                 Phase::Idle
             }
         };
-    }
-
-    /// Ends the epoch for the spans of the next group of 64 slices in use.
-    fn sweep(&mut self, segment: &'static Segment, from: usize) -> Phase {
-        let Some(mut slice) = page_heap::next_in_use(segment, from) else {
-            return Phase::Spans(segment.next(), 0);
-        };
-        let end = (slice / 64 + 1) * 64;
-        // Huge pages with little to return stay whole.
-        let keep = self.age && !settings::near_limit();
-        let kept = if keep { transparent_huge_pages::worth_keeping(segment, slice / 64) } else { 0 };
-        while slice < end {
-            let span = segment.span(slice);
-            let (kind, slices) = span.extent();
-            if let Kind::Class(class @ 0..SPAN_CLASSES) = kind {
-                let run = Run { segment, first: slice, slices };
-                self.end_epoch(class, span, run, kept >> (slice % 64) & 1 == 1);
-            }
-            slice += slices.max(1);
-        }
-        Phase::Spans(Some(segment), slice)
-    }
-
-    /// Of a span on `run`, on a huge page that is `kept` whole or not.
-    fn end_epoch(&mut self, class: usize, span: &'static Span, run: Run, kept: bool) {
-        // What is let be since it was used in this epoch is to be looked at again.
-        let recent = span.is_recent();
-        self.busy |= recent;
-        let huge = transparent_huge_pages::holds(run.segment, run.first);
-        let listed = match span.state.load(Relaxed) {
-            state::LISTED => true,
-            state::ATTACHED => false,
-            // Nothing but its tail to return, but its epoch ends too: what a later tick
-            // returns to it was not used since.
-            state::FULL => {
-                let has_tail = span.has_tail(&GEOMETRY[class], self.age);
-                span.end_epoch();
-                if has_tail && !kept {
-                    self.returned_of(run, huge, central::release_tail(class, span, huge));
-                }
-                return;
-            }
-            _ => return,
-        };
-        let in_demand = (self.demand | central::demand()) >> class & 1 == 1;
-        let age = self.age && (in_demand || !self.early);
-        let stays = recent && age;
-        let to_free = listed && !stays && span.seems_empty(&GEOMETRY[class]);
-        if to_free && central::free_if_empty(class, span, false) {
-            return;
-        }
-        if kept {
-            span.end_epoch();
-        } else {
-            self.returned_of(run, huge, span.release_pages(class, age, huge));
-        }
-        // Of the class that it has by now: it may have been freed and used again
-        // since, and then it was that class's blocks that were out meanwhile.
-        if let Kind::Class(class @ 0..SPAN_CLASSES) = span.kind() {
-            // What stays for its use in this epoch is not freed, empty or not.
-            central::after_free(class, span, !stays);
-            central::relist(class, span);
-        }
     }
 
     /// Returns free pages of a group of 64 slices, passing by groups without any.

@@ -7,12 +7,10 @@
 
 use crate::base::atomics::{AtomicUsize, Ordering::Relaxed};
 use crate::base::epoch;
-use crate::base::size_class::{CACHE_LINE, CLASSES, GEOMETRY, SPAN_CLASSES, block_size};
+use crate::base::size_class::{CACHE_LINE, CLASSES, SPAN_CLASSES, block_size};
 use crate::config::settings;
-use crate::heap::central;
 use crate::heap::free_batch;
 use crate::heap::run;
-use crate::heap::span::NO_CACHE;
 use crate::platform;
 use crate::thread_cache::class_cache::ClassCache;
 use crate::thread_cache::magazine::{self, Operation};
@@ -26,6 +24,9 @@ const MAGAZINE_BYTES: usize = 512 << 10;
 const LEFT_BYTES: usize = 64 << 10;
 /// Slow paths in one epoch before a magazine grows.
 const GROW_AFTER: u8 = 2;
+/// A bit for each class.
+type ClassSet = u128;
+const _: () = assert!(CLASSES <= ClassSet::BITS as usize);
 
 /// A thread's cache, behind its lock.
 pub(crate) struct ThreadCache {
@@ -36,7 +37,7 @@ pub(crate) struct ThreadCache {
     pub(crate) classes: [ClassCache; CLASSES],
     /// A bit for each class whose class cache may hold anything. The others are not
     /// looked at when a thread comes or goes: they may be far away.
-    used: u128,
+    used: ClassSet,
     /// Where the slots lie.
     memory: SlotMemory,
     /// The slots' pages went while the thread slept.
@@ -45,6 +46,10 @@ pub(crate) struct ThreadCache {
     capacity: usize,
     /// The epoch it was last aged in.
     epoch: u64,
+    /// How often the owner came here: what a tick compares to see that nothing has
+    /// happened since, and what the looks at the clock are counted by.
+    slow_paths: u64,
+    /// Statistics, and nothing else.
     pub(crate) refills: u64,
     pub(crate) spills: u64,
 }
@@ -60,6 +65,7 @@ impl ThreadCache {
             reclaimed: false,
             capacity: 0,
             epoch: 0,
+            slow_paths: 0,
             refills: 0,
             spills: 0,
         }
@@ -143,7 +149,7 @@ impl ThreadCache {
         if let Some(thread) = self.thread {
             self.grow_if_pressed(class, &thread.tops[class]);
         }
-        alloc_run(class, zeroed)
+        run::alloc_class(class, zeroed)
     }
 
     fn take_from_spans(&mut self, class: usize) -> *mut u8 {
@@ -235,11 +241,11 @@ impl ThreadCache {
         }
         let idle = self.is_idle();
         self.epoch = epoch::current();
-        let mut closed = 0u128;
+        let mut closed: ClassSet = 0;
         for class in class_numbers(self.used) {
             let (class_cache, top) = (&mut self.classes[class], &thread.tops[class]);
             let just = class_cache.magazine.as_mut().is_some_and(|magazine| magazine.close(top));
-            closed |= (just as u128) << class;
+            closed |= (just as ClassSet) << class;
         }
         // Refused although it worked when the tick began: the owner may still be
         // about to commit, so nothing is taken. What was in the magazines is lost.
@@ -263,8 +269,14 @@ impl ThreadCache {
         !idle
     }
 
+    /// Counts a slow path of the owner's; how many there were.
+    pub(crate) fn count_slow_path(&mut self) -> u64 {
+        self.slow_paths += 1;
+        self.slow_paths
+    }
+
     pub(crate) fn slow_paths(&self) -> u64 {
-        self.refills + self.spills
+        self.slow_paths
     }
 
     /// Nothing is pooled, and the owner's next operation comes to its slow path.
@@ -333,34 +345,12 @@ pub(crate) fn cleared(block: *mut u8, class: usize, zeroed: bool) -> *mut u8 {
 }
 
 /// The classes that have a bit.
-fn class_numbers(mut bits: u128) -> impl Iterator<Item = usize> {
+fn class_numbers(mut bits: ClassSet) -> impl Iterator<Item = usize> {
     core::iter::from_fn(move || {
         let class = (bits != 0).then_some(bits.trailing_zeros() as usize)?;
         bits &= bits - 1;
         Some(class)
     })
-}
-
-/// Takes a run for a pooled class, aligned as blocks of that size are.
-pub(crate) fn alloc_run(class: usize, zeroed: bool) -> *mut u8 {
-    let size = block_size(class);
-    run::alloc(size, 1 << size.trailing_zeros(), zeroed)
-}
-
-/// One block of a class straight from a span, for a thread without a thread cache.
-pub(crate) fn alloc_apart(class: usize) -> *mut u8 {
-    if class >= SPAN_CLASSES {
-        return alloc_run(class, false);
-    }
-    let mut out = [0];
-    while let Some(span) = central::attach(class, NO_CACHE, true) {
-        let taken = span.alloc(&GEOMETRY[class], &mut out, false);
-        central::detach(class, span);
-        if taken == 1 {
-            break;
-        }
-    }
-    out[0] as *mut u8
 }
 
 /// Whether a tick can take another thread's magazines.

@@ -118,6 +118,16 @@ impl Span {
         self.kind.load(Acquire) == Kind::Class(class).code()
     }
 
+    /// Who may take blocks from it; see [`state`].
+    pub(crate) fn state(&self) -> u8 {
+        self.state.load(Relaxed)
+    }
+
+    /// The number of the thread cache that had it attached last; a hint.
+    pub(crate) fn last_cache(&self) -> u16 {
+        self.last_cache.load(Relaxed)
+    }
+
     pub(crate) fn set_kind(&self, kind: Kind) {
         // Pairs with the acquire in `kind`: who sees the kind sees the rest.
         self.kind.store(kind.code(), Release);
