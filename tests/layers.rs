@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 /// line know nothing of each other.
 const LAYERS: &[(&str, &[&[&str]])] = &[
     ("platform", &[&["processor", "unix"], &["linux", "generic"], &["mapping", "lock"], &["mod"]]),
-    ("base", &[&["atomics", "fatal", "size_class", "hook", "single_threaded", "residency"], &["epoch"]]),
+    (
+        "base",
+        &[&["atomics", "fatal", "size_class", "hook", "residency"], &["epoch", "single_threaded"], &["mod"]],
+    ),
     ("config", &[&["cgroup"], &["settings"], &["soft_limit"]]),
     (
         "heap",

@@ -8,3 +8,9 @@ pub(crate) mod hook;
 pub(crate) mod residency;
 pub(crate) mod single_threaded;
 pub(crate) mod size_class;
+
+use atomics::AtomicBool;
+use single_threaded::Mode;
+
+/// This process's single-threaded mode.
+pub(crate) static SINGLE_THREADED: Mode = Mode { on: AtomicBool::new(false), over: AtomicBool::new(false) };

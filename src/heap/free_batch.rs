@@ -1,6 +1,6 @@
 //! Frees a batch of blocks: from a thread cache back to the bitmaps of their spans.
 
-use crate::base::single_threaded::is_single_threaded;
+use crate::base::SINGLE_THREADED;
 use crate::base::size_class::{GEOMETRY, Geometry, PAGE, SPAN_CLASSES};
 use crate::heap::central;
 use crate::heap::lookup::Lookup;
@@ -76,7 +76,7 @@ pub(crate) fn free(class: usize, blocks: &[usize], by_program: bool) {
 
 /// Frees what was found, a word in one operation.
 fn set_bits(class: usize, found: &[Neighbours], by_program: bool) {
-    let (geometry, single_threaded) = (&GEOMETRY[class], is_single_threaded());
+    let (geometry, single_threaded) = (&GEOMETRY[class], SINGLE_THREADED.is_on());
     for &Neighbours { span, word, bits, pages } in found {
         if !span.is_class(class) {
             // An earlier one was its last block, so this one is free already.

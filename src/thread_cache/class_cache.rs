@@ -1,8 +1,8 @@
 //! One class of one thread: its magazine (the local tier), its victim tier and
 //! the span it refills from. Behind the lock of the thread's cache.
 
+use crate::base::SINGLE_THREADED;
 use crate::base::atomics::{AtomicUsize, Ordering::Relaxed};
-use crate::base::single_threaded::is_single_threaded;
 use crate::base::size_class::GEOMETRY;
 use crate::heap::central;
 use crate::heap::free_batch;
@@ -210,7 +210,7 @@ impl ClassCache {
         while count * 4 < out.len() {
             let Some(span) = self.span.or_else(|| central::attach(class, cache, few)) else { break };
             self.span = Some(span);
-            let taken = span.alloc(geometry, &mut out[count..], is_single_threaded());
+            let taken = span.alloc(geometry, &mut out[count..], SINGLE_THREADED.is_on());
             count += taken;
             if taken == 0 {
                 self.span = None;

@@ -2,8 +2,8 @@
 //! first allocation and leave by a pthread key's destructor. Caches are never
 //! unmapped; those without a thread serve the next one.
 
+use crate::base::SINGLE_THREADED;
 use crate::base::hook::Hook;
-use crate::base::single_threaded;
 use crate::heap::live_map;
 use crate::heap::metadata;
 use crate::heap::span::NO_CACHE;
@@ -36,9 +36,6 @@ struct Joining {
     /// The number of the last member made; after 65,535 the first come again.
     made: u16,
 }
-
-/// Another thread than the first has entered; set behind the lock.
-static ENTERED: AtomicBool = AtomicBool::new(false);
 
 /// Members without a thread that one which joins looks at; each is a line far away.
 const CANDIDATES: usize = 8;
@@ -87,22 +84,19 @@ fn without_cache() -> Option<&'static Member> {
 pub(crate) fn enter() {
     let cache = this_thread().cache();
     let first = !cache.is_null() && ptr::eq(cache, FIRST.load(Relaxed).cast());
-    // Acquire pairs with the release in `end_single_threaded`: who sees this set sees the
-    // first thread as the only one no more.
-    if !first && !ENTERED.load(Acquire) {
+    if !first && !SINGLE_THREADED.is_over() {
         end_single_threaded(&JOINING.lock());
     }
 }
 
-/// Takes the lock behind which the first thread works in single-threaded mode, if it does.
 #[cold]
 fn end_single_threaded(_joining: &Joining) {
-    for member in all() {
-        let _cache = member.cache.lock();
-        single_threaded::end();
-    }
-    single_threaded::end();
-    ENTERED.store(true, Release);
+    SINGLE_THREADED.end(|off| {
+        for member in all() {
+            let _cache = member.cache.lock();
+            off();
+        }
+    });
 }
 
 /// Slow paths of all threads so far, if no cache has anything to age. Whoever
@@ -147,8 +141,8 @@ fn claim() -> Option<(&'static Member, ExitKey)> {
     if first().is_some() {
         live_map::share();
     }
-    if !ENTERED.load(Relaxed) {
-        if first().is_none() { single_threaded::begin() } else { end_single_threaded(&joining) }
+    if !SINGLE_THREADED.is_over() {
+        if first().is_none() { SINGLE_THREADED.begin() } else { end_single_threaded(&joining) }
     }
     let found = if idle { choose(this_thread().origin()) } else { None };
     let member = match found {

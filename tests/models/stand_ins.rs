@@ -2,7 +2,10 @@
 //! run them on loom's atomics.
 
 pub(crate) mod atomics {
-    pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+    #[allow(unused_imports, reason = "each model uses its part")]
+    pub(crate) use loom::sync::atomic::{
+        AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+    };
 }
 
 pub(crate) mod fatal {
