@@ -18,7 +18,7 @@ impl Hook {
         self.0.store(call as *mut (), Release);
     }
 
-    pub(crate) fn is_set(&self) -> bool {
+    pub(super) fn is_set(&self) -> bool {
         !self.0.load(Relaxed).is_null()
     }
 

@@ -10,7 +10,7 @@ const BYTES: usize = 4096;
 type Read<'a> = &'a dyn Fn(&CStr, &mut [u8]) -> usize;
 
 /// The lowest limit of the group and those that it lies in, if there is one.
-pub(crate) fn limit() -> Option<usize> {
+pub(super) fn limit() -> Option<usize> {
     lowest(&platform::read_file)
 }
 

@@ -77,7 +77,7 @@ fn read_limit(settings: &Settings) -> usize {
 
 /// The soft limit in bytes; `usize::MAX` for none.
 #[inline]
-pub(crate) fn limit() -> usize {
+pub(super) fn limit() -> usize {
     LIMIT.load(Relaxed)
 }
 

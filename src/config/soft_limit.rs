@@ -17,7 +17,7 @@ const NEAR: (usize, usize) = (3, 4);
 const AGAIN: usize = 32;
 
 /// Resident bytes of all blocks, free or not; an estimate.
-pub(crate) fn resident() -> usize {
+pub(super) fn resident() -> usize {
     residency::resident() * PAGE + MAPPED.load(Relaxed)
 }
 

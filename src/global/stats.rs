@@ -134,8 +134,7 @@ impl Stats {
             let cache = member.cache.lock();
             self.refills += cache.refills;
             self.spills += cache.spills;
-            for (number, (class, class_cache)) in self.classes.iter_mut().zip(&cache.classes).enumerate() {
-                let (local, victim) = class_cache.pooled(cache.thread.map(|thread| &thread.tops[number]));
+            for (class, (local, victim)) in self.classes.iter_mut().zip(cache.pooled()) {
                 class.pooled_local += local;
                 class.pooled_victim += victim;
             }

@@ -39,12 +39,12 @@ const _: () = assert!(SPAN_CLASSES <= 64);
 
 /// Ends the epoch: which classes were in demand. A tick detaches every span, so
 /// whoever takes blocks has attached one since the last.
-pub(crate) fn end_demand() -> u64 {
+pub(super) fn end_demand() -> u64 {
     IN_DEMAND.swap(0, Relaxed)
 }
 
 /// Which classes are in demand in this epoch so far.
-pub(crate) fn demand() -> u64 {
+pub(super) fn demand() -> u64 {
     IN_DEMAND.load(Relaxed)
 }
 
@@ -93,7 +93,7 @@ fn leave_full(class: usize, span: &'static Span) {
 /// To be called after blocks were given to a span: lists it if it was full,
 /// frees it if it may be empty, which only a word that is `filled` can make it.
 #[inline]
-pub(crate) fn after_free(class: usize, span: &'static Span, filled: bool) {
+pub(super) fn after_free(class: usize, span: &'static Span, filled: bool) {
     // After the give's acquire, which pairs with `Span::set_full`.
     match span.state.load(Acquire) {
         state::FULL => list(class, span),
@@ -120,7 +120,7 @@ fn list(class: usize, span: &'static Span) {
 /// only listed span stays, so that a loop does not make and free one each time. True if
 /// it did.
 #[cold]
-pub(crate) fn free_if_empty(class: usize, span: &'static Span, keep: bool) -> bool {
+pub(super) fn free_if_empty(class: usize, span: &'static Span, keep: bool) -> bool {
     let geometry = &GEOMETRY[class];
     // To the end: whoever has the lock and looked at the class may rely on it, and a fork,
     // which has all of them, finds the span as it was or its slices free.
@@ -152,7 +152,7 @@ pub(crate) fn free_if_empty(class: usize, span: &'static Span, keep: bool) -> bo
 
 /// Returns the pages behind a full span's last block. There is no free block to hold, which
 /// is how `Span::release_pages` keeps a span what it is, so the state does that. Gives how many.
-pub(crate) fn release_tail(class: usize, span: &'static Span, huge: bool) -> usize {
+pub(super) fn release_tail(class: usize, span: &'static Span, huge: bool) -> usize {
     // Who gives a block from here on lists nothing.
     if !CLASSES[class].0.lock().claim_full(class, span, state::BUSY) {
         return 0;
@@ -164,7 +164,7 @@ pub(crate) fn release_tail(class: usize, span: &'static Span, huge: bool) -> usi
 }
 
 /// Moves a listed span to the list that fits how full it is now.
-pub(crate) fn relist(class: usize, span: &'static Span) {
+pub(super) fn relist(class: usize, span: &'static Span) {
     let mut lists = CLASSES[class].0.lock();
     if lists.has(class, span) {
         lists.remove(span);

@@ -186,7 +186,7 @@ pub(crate) fn find_or_cover(block: usize) -> Option<&'static AtomicU8> {
 }
 
 /// Bytes of the map for a slice of a new segment; 0 while the C API has no blocks.
-pub(crate) fn bytes_of_slice() -> usize {
+pub(super) fn bytes_of_slice() -> usize {
     if first_segment().map.load(Relaxed).is_null() { 0 } else { MARKS_OF_SLICE }
 }
 
@@ -213,7 +213,7 @@ fn cover(segment: &'static Segment) -> Option<()> {
 
 /// Returns the maps of slices that are free and have just been returned: no
 /// block is live there, so they are all zeros, now and when touched again.
-pub(crate) fn release(segment: &Segment, first: usize, slices: usize) {
+pub(super) fn release(segment: &Segment, first: usize, slices: usize) {
     let map = segment.live.load(Acquire);
     if !map.is_null() {
         // SAFETY: whole pages of the map. If the system refuses they stay.

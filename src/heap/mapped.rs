@@ -69,7 +69,7 @@ static TABLE: Lock<Table> = Lock::new(Table {
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
 
 /// Takes a block of `size` bytes; null without memory.
-pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> *mut u8 {
+pub(super) fn alloc(size: usize, align: usize, zeroed: bool) -> *mut u8 {
     match try_alloc(size, align, zeroed) {
         Some(start) => start as *mut u8,
         None => ptr::null_mut(),
@@ -146,7 +146,7 @@ fn create(total: usize, align: usize) -> Option<NonNull<Mapped>> {
 }
 
 /// Gives a block back; aborts the process if it is none.
-pub(crate) fn free(block: usize) {
+pub(super) fn free(block: usize) {
     let mut table = TABLE.lock();
     let Some(mut node) = table.remove(block) else {
         drop(table);
@@ -171,7 +171,7 @@ pub(crate) fn free(block: usize) {
 
 /// Changes a block's size, moving pages instead of bytes where it must move.
 /// None if that is not possible; the block is then as before.
-pub(crate) fn resize(block: usize, size: usize) -> Option<*mut u8> {
+pub(super) fn resize(block: usize, size: usize) -> Option<*mut u8> {
     let bytes = size.checked_next_multiple_of(PAGE)?;
     let mut node = TABLE.lock().remove(block)?;
     // SAFETY: off the table, so ours alone.

@@ -49,7 +49,7 @@ pub(crate) fn alloc(bytes: usize) -> Option<NonNull<u8>> {
 /// # Safety
 /// `piece` came from `alloc(bytes)` with the same `bytes`, at most 1 KiB, and is
 /// used no more.
-pub(crate) unsafe fn free(piece: NonNull<u8>, bytes: usize) {
+pub(super) unsafe fn free(piece: NonNull<u8>, bytes: usize) {
     let list = list_of(bytes);
     debug_assert!(list < SIZES);
     let mut store = STORE.lock();

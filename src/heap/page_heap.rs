@@ -31,14 +31,14 @@ static HEAP: Lock<Totals> = Lock::new(Totals { resident: 0, idle: 0, opening: fa
 
 /// Slices that belong together.
 #[derive(Clone, Copy)]
-pub(crate) struct Run {
-    pub(crate) segment: &'static Segment,
-    pub(crate) first: usize,
-    pub(crate) slices: usize,
+pub(super) struct Run {
+    pub(super) segment: &'static Segment,
+    pub(super) first: usize,
+    pub(super) slices: usize,
 }
 
 impl Run {
-    pub(crate) fn start(&self) -> usize {
+    pub(super) fn start(&self) -> usize {
         self.segment.base + self.first * SLICE
     }
 }
@@ -46,7 +46,7 @@ impl Run {
 /// Takes `slices` (at most 64) neighbouring slices, the first a multiple of
 /// `align` slices from a granule; `for_span` if they are for a span, which
 /// more are likely to follow. The mask tells which may be resident; the others read as zero.
-pub(crate) fn alloc(slices: usize, align: usize, for_span: bool) -> Option<(Run, u64)> {
+pub(super) fn alloc(slices: usize, align: usize, for_span: bool) -> Option<(Run, u64)> {
     let mut heap = HEAP.lock();
     if let Some(taken) = heap.alloc_resident(slices, align) {
         return Some(taken);
@@ -97,7 +97,7 @@ fn open_huge_page(mut heap: Guard<'static, Totals>) -> Guard<'static, Totals> {
 }
 
 /// Takes the slices right behind `run`, if they are free.
-pub(crate) fn extend(run: Run, slices: usize) -> Option<u64> {
+pub(super) fn extend(run: Run, slices: usize) -> Option<u64> {
     let more = Run { first: run.first + run.slices, slices, ..run };
     if more.first + slices > run.segment.slices {
         return None;
@@ -109,7 +109,7 @@ pub(crate) fn extend(run: Run, slices: usize) -> Option<u64> {
 
 /// Gives slices back; `resident` tells which may hold pages, `recent` whether
 /// the program used them in this epoch.
-pub(crate) fn free(run: Run, resident: u64, recent: bool) {
+pub(super) fn free(run: Run, resident: u64, recent: bool) {
     HEAP.lock().put(run, resident, recent);
 }
 
@@ -175,7 +175,7 @@ pub(crate) fn may_release(segment: &Segment, group: usize) -> bool {
 /// The first slice from `slice` on whose group of 64 may have a span or run.
 /// The others' headers are not to be looked at: a tick would make each of their
 /// pages present, 9 MiB to a segment.
-pub(crate) fn next_in_use(segment: &Segment, slice: usize) -> Option<usize> {
+pub(super) fn next_in_use(segment: &Segment, slice: usize) -> Option<usize> {
     let headers = segment.bits(METADATA).get(slice / 64..)?;
     let ahead = headers.iter().position(|word| word.load(Relaxed) != 0)?;
     Some(if ahead == 0 { slice } else { (slice / 64 + ahead) * 64 })
@@ -276,12 +276,12 @@ fn aligned(align: usize) -> u64 {
 }
 
 /// The lowest `count` bits.
-pub(crate) fn mask(count: usize) -> u64 {
+pub(super) fn mask(count: usize) -> u64 {
     if count >= 64 { u64::MAX } else { (1 << count) - 1 }
 }
 
 /// The stretches of set bits, the lowest first: where each begins, and its length.
-pub(crate) fn stretches(bits: u64) -> impl Iterator<Item = (usize, usize)> {
+pub(super) fn stretches(bits: u64) -> impl Iterator<Item = (usize, usize)> {
     let mut rest = bits;
     core::iter::from_fn(move || {
         let first = (rest != 0).then_some(rest.trailing_zeros() as usize)?;

@@ -12,28 +12,28 @@ use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64};
 /// Segments start on a granule and are a whole number of them.
 const GRANULE: usize = RUN_MAX;
 /// Bitmaps of the slices. Free ones that read as zero and cost nothing.
-pub(crate) const FRESH: usize = 0;
+pub(super) const FRESH: usize = 0;
 /// Free ones that hold pages.
-pub(crate) const RESIDENT: usize = 1;
+pub(super) const RESIDENT: usize = 1;
 /// A word to a group of 64 slices: not 0 if their headers may be resident.
-pub(crate) const METADATA: usize = 2;
+pub(super) const METADATA: usize = 2;
 /// Those in a huge page that is whole.
-pub(crate) const HUGE_PAGE: usize = 3;
+pub(super) const HUGE_PAGE: usize = 3;
 const BITMAPS: usize = 4;
 /// Address space asked for at once; less where the system grants less.
 const LARGEST: usize = 1 << 30;
 
 /// A stretch of reserved address space. Never unmapped, so always `'static`.
 pub(crate) struct Segment {
-    pub(crate) base: usize,
-    pub(crate) slices: usize,
+    pub(super) base: usize,
+    pub(super) slices: usize,
     spans: NonNull<Span>,
     next: AtomicPtr<Segment>,
     /// Which slices are free and how they are backed: [`BITMAPS`] arrays of
     /// [`Segment::words`] words each. But for [`HUGE_PAGE`] the page heap's lock guards them.
     bits: NonNull<AtomicU64>,
     /// The live map of the C API, if it has one yet (see `live.rs`).
-    pub(crate) live: AtomicPtr<AtomicU8>,
+    pub(super) live: AtomicPtr<AtomicU8>,
 }
 
 // SAFETY: what the pointers lead to is atomic, or guards itself.
@@ -44,7 +44,7 @@ static FIRST: AtomicPtr<Segment> = AtomicPtr::new(ptr::null_mut());
 impl Segment {
     /// The header of slice `index`.
     #[inline]
-    pub(crate) fn span(&self, index: usize) -> &'static Span {
+    pub(super) fn span(&self, index: usize) -> &'static Span {
         debug_assert!(index < self.slices);
         // SAFETY: `spans` is an array of `slices` zeroed spans, which is a
         // valid state, mapped forever.
@@ -53,12 +53,12 @@ impl Segment {
 
     /// The slice that holds an address of this segment.
     #[inline]
-    pub(crate) fn slice_of(&self, address: usize) -> usize {
+    pub(super) fn slice_of(&self, address: usize) -> usize {
         (address - self.base) / SLICE
     }
 
     #[inline]
-    pub(crate) fn contains(&self, address: usize) -> bool {
+    pub(super) fn contains(&self, address: usize) -> bool {
         address.wrapping_sub(self.base) / SLICE < self.slices
     }
 
@@ -68,7 +68,7 @@ impl Segment {
     }
 
     /// A bitmap of the slices: [`FRESH`], [`RESIDENT`], [`METADATA`] or [`HUGE_PAGE`].
-    pub(crate) fn bits(&self, which: usize) -> &'static [AtomicU64] {
+    pub(super) fn bits(&self, which: usize) -> &'static [AtomicU64] {
         debug_assert!(which < BITMAPS);
         // SAFETY: so many arrays of `words` words each, mapped forever.
         unsafe { core::slice::from_raw_parts(self.bits.as_ptr().add(which * self.words()), self.words()) }
@@ -76,7 +76,7 @@ impl Segment {
 
     /// Returns the pages that the headers of a group of 64 free slices lie on;
     /// zeroed, they say as before that the slices are free.
-    pub(crate) fn release_headers(&self, group: usize) {
+    pub(super) fn release_headers(&self, group: usize) {
         const BYTES: usize = 64 * size_of::<Span>();
         const { assert!(BYTES.is_multiple_of(PAGE)) };
         let start = self.spans.as_ptr().wrapping_add(group * 64).cast::<u8>();
@@ -91,7 +91,7 @@ impl Segment {
     }
 
     /// Every segment, newest first.
-    pub(crate) fn all() -> impl Iterator<Item = &'static Segment> {
+    pub(super) fn all() -> impl Iterator<Item = &'static Segment> {
         core::iter::successors(Self::first(), |segment| segment.next())
     }
 
@@ -103,7 +103,7 @@ impl Segment {
     /// Reserves a new segment and publishes it; with a live map, if that has any
     /// bytes for a slice. Under the page heap's lock, since two at once would be
     /// twice what is needed.
-    pub(crate) fn create(live_bytes: usize) -> Option<&'static Segment> {
+    pub(super) fn create(live_bytes: usize) -> Option<&'static Segment> {
         let mut bytes = match platform::address_space_limit() {
             // Leave most of a limited address space to stacks and others.
             Some(limit) => (limit / 16).next_power_of_two().clamp(GRANULE, LARGEST),

@@ -23,7 +23,7 @@ use crate::platform;
 use core::sync::atomic::Ordering::Relaxed;
 
 const BYTES: usize = 2 << 20;
-pub(crate) const SLICES: usize = BYTES / SLICE;
+pub(super) const SLICES: usize = BYTES / SLICE;
 /// A huge page whose spans have fewer free pages, below a sixteenth, stays whole
 /// while none of its slices is free. (See `Span::spare_pages` for those behind last blocks.)
 const SPARE: usize = BYTES / PAGE / 16;
@@ -32,13 +32,13 @@ const FIRST: u64 = (1 << SLICES) - 1;
 const _: () = assert!(SLICES == 32, "a word holds two");
 
 /// Whether what the heap grows by should be huge.
-pub(crate) fn are_wanted() -> bool {
+pub(super) fn are_wanted() -> bool {
     residency::is_lasting() && soft_limit::is_far_from(BYTES) && settings::huge_pages()
 }
 
 /// Has the system back slices, which the caller has and which hold nothing, by a
 /// huge page. If it has none, some small pages may be resident.
-pub(crate) fn open(segment: &Segment, first: usize) -> bool {
+pub(super) fn open(segment: &Segment, first: usize) -> bool {
     let start = (segment.base + first * SLICE) as *mut u8;
     // SAFETY: of a segment, which is never unmapped, and the caller's alone.
     let huge = unsafe { platform::make_huge_page(start, BYTES) };
@@ -49,13 +49,13 @@ pub(crate) fn open(segment: &Segment, first: usize) -> bool {
 }
 
 /// Whether the slice lies in a huge page that is whole.
-pub(crate) fn holds(segment: &Segment, slice: usize) -> bool {
+pub(super) fn holds(segment: &Segment, slice: usize) -> bool {
     segment.bits(HUGE_PAGE)[slice / 64].load(Relaxed) >> (slice % 64) & 1 == 1
 }
 
 /// Of the huge pages of a group of 64 slices, those of which spans have too
 /// little to return: a bit for each slice.
-pub(crate) fn worth_keeping(segment: &Segment, group: usize) -> u64 {
+pub(super) fn worth_keeping(segment: &Segment, group: usize) -> u64 {
     let spare = |slice: usize| match segment.span(slice).kind() {
         Kind::Class(class @ 0..SPAN_CLASSES) => segment.span(slice).spare_pages(&GEOMETRY[class]),
         _ => 0,
@@ -76,14 +76,14 @@ fn bits_of(first: usize, count: usize) -> u64 {
 }
 
 /// Whether slices of one group are a part, not the whole, of a huge page.
-pub(crate) fn has_part(segment: &Segment, first: usize, count: usize) -> bool {
+pub(super) fn has_part(segment: &Segment, first: usize, count: usize) -> bool {
     let word = segment.bits(HUGE_PAGE)[first / 64].load(Relaxed);
     let slices = bits_of(first, count);
     [FIRST, !FIRST].into_iter().any(|page| word & page & slices != 0 && page & !slices != 0)
 }
 
 /// Slices of one group were released: their huge pages are whole no more.
-pub(crate) fn end(segment: &Segment, first: usize, count: usize) {
+pub(super) fn end(segment: &Segment, first: usize, count: usize) {
     let (word, slices) = (&segment.bits(HUGE_PAGE)[first / 64], bits_of(first, count));
     for page in [FIRST, !FIRST] {
         if word.load(Relaxed) & page & slices != 0 {

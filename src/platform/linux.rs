@@ -9,7 +9,7 @@ use memmap2::{MmapMut, RemapOptions};
 #[cfg(target_arch = "x86_64")]
 pub(crate) const ADDRESS_BITS: u32 = 47;
 #[cfg(not(target_arch = "x86_64"))]
-pub(crate) const ADDRESS_BITS: u32 = 48;
+pub(super) const ADDRESS_BITS: u32 = 48;
 
 /// Since Linux 6.1. The `libc` crate has it for some C libraries only.
 const MADV_COLLAPSE: libc::c_int = 25;

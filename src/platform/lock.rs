@@ -1,6 +1,6 @@
 //! The lock of everything that more than one thread changes.
 
-use super::yield_now;
+use super::unix::yield_now;
 use core::hint;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 

@@ -11,7 +11,7 @@
 //! | | [`make_huge_page`], [`set_huge_pages`], [`huge_pages`] | refuse: growth is on small pages |
 //! | | [`address_space_limit`] | none |
 //! | barrier | [`register_barrier`], [`barrier`]: after it no thread of the process is inside an instruction that began before, and all stores have landed | refuse: each thread ages its own cache |
-//! | wait and wake | [`wait`], [`wake`] on a 32-bit word; [`yield_now`] | wait for a while and look again |
+//! | wait and wake | [`wait`], [`wake`] on a 32-bit word; `yield_now` for locks | wait for a while and look again |
 //! | clock | [`now_ms`]: monotonic, cheap, some milliseconds coarse | no port without |
 //! | threads | [`ExitKey`]: a call at a thread's end; [`spawn`]; [`program_is_loaded`] | no port without |
 //! | fork | [`at_fork`] | nothing, where processes do not fork |
@@ -46,7 +46,6 @@ pub(crate) use system::{
 };
 pub(crate) use unix::{
     ExitKey, abort, address_space_limit, at_fork, keeping_errno, read_file, spawn, variable, write_stderr,
-    yield_now,
 };
 
 /// Bytes of what the processor maps and the system takes back. Where pages are

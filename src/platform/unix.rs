@@ -49,7 +49,7 @@ pub(crate) fn address_space_limit() -> Option<usize> {
 }
 
 /// Lets other threads run.
-pub(crate) fn yield_now() {
+pub(super) fn yield_now() {
     // SAFETY: no arguments, no failure.
     unsafe { libc::sched_yield() };
 }

@@ -183,7 +183,7 @@ fn rest(apart: u32) -> bool {
 }
 
 /// In a fork's child there is no background thread; the next slow path starts one.
-pub(crate) fn forget() {
+pub(super) fn forget() {
     STARTED.store(false, Relaxed);
     STATE.store(WORKING, Relaxed);
 }

@@ -41,12 +41,12 @@ const LASTING: usize = 1024;
 const LEAST_NEAR: usize = 32;
 
 /// What became of a look whether a tick is due.
-pub(crate) struct Look {
-    pub(crate) ticked: bool,
+pub(super) struct Look {
+    pub(super) ticked: bool,
     /// Nothing is left that a further tick would change.
-    pub(crate) quiet: bool,
+    pub(super) quiet: bool,
     /// Milliseconds until the next one is due.
-    pub(crate) wait: u64,
+    pub(super) wait: u64,
 }
 
 /// How far a tick has come.
@@ -94,7 +94,7 @@ static TICK: Lock<Tick> = Lock::new(Tick {
 static PAGES_RETURNED: AtomicU64 = AtomicU64::new(0);
 
 /// From slow paths, holding no lock: a step of the tick, if one is due.
-pub(crate) fn poll() {
+pub(super) fn poll() {
     registry::enter();
     if let Some(mut tick) = TICK.try_lock() {
         if matches!(tick.phase, Phase::Idle) && tick.is_due() {
@@ -105,7 +105,7 @@ pub(crate) fn poll() {
 }
 
 /// By the background thread: one whole tick if it is due, or the rest of one.
-pub(crate) fn tick_if_due() -> Look {
+pub(super) fn tick_if_due() -> Look {
     registry::enter();
     let mut tick = TICK.lock();
     let idle = matches!(tick.phase, Phase::Idle);
@@ -121,7 +121,7 @@ pub(crate) fn tick_if_due() -> Look {
 /// Nothing is pooled, free and resident, or kept, and no slow path has been
 /// gone through since the last tick: a further one would change nothing until
 /// one is.
-pub(crate) fn is_out() -> bool {
+pub(super) fn is_out() -> bool {
     let last = TICK.lock().slow_paths;
     registry::slow_paths_if_idle() == Some(last)
         && page_heap::resident_slices() == 0
@@ -163,13 +163,13 @@ pub(crate) fn pages_returned() -> u64 {
 }
 
 /// Holds the lock over a fork.
-pub(crate) fn lock_for_fork() {
+pub(super) fn lock_for_fork() {
     core::mem::forget(TICK.lock());
 }
 
 /// # Safety
 /// Only after [`lock_for_fork`], by the same thread or its copy in the child.
-pub(crate) unsafe fn unlock_after_fork() {
+pub(super) unsafe fn unlock_after_fork() {
     // SAFETY: locked by this thread.
     unsafe { TICK.force_unlock() };
 }

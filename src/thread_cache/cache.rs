@@ -31,10 +31,10 @@ const _: () = assert!(CLASSES <= ClassSet::BITS as usize);
 /// A thread's cache, behind its lock.
 pub(crate) struct ThreadCache {
     /// The thread's storage; none while the cache has no thread.
-    pub(crate) thread: Option<&'static ThreadLocal>,
+    thread: Option<&'static ThreadLocal>,
     /// What its spans are marked with.
     number: u16,
-    pub(crate) classes: [ClassCache; CLASSES],
+    classes: [ClassCache; CLASSES],
     /// A bit for each class whose class cache may hold anything. The others are not
     /// looked at when a thread comes or goes: they may be far away.
     used: ClassSet,
@@ -55,7 +55,7 @@ pub(crate) struct ThreadCache {
 }
 
 impl ThreadCache {
-    pub(crate) const fn new(number: u16) -> Self {
+    pub(super) const fn new(number: u16) -> Self {
         Self {
             thread: None,
             number,
@@ -72,7 +72,7 @@ impl ThreadCache {
     }
 
     /// Makes the cache the thread's, with what its last thread left.
-    pub(crate) fn adopt(&mut self, thread: &'static ThreadLocal) {
+    pub(super) fn adopt(&mut self, thread: &'static ThreadLocal) {
         self.thread = Some(thread);
         self.epoch = epoch::current();
         self.capacity = 0;
@@ -85,12 +85,12 @@ impl ThreadCache {
 
     /// At the thread's end. Little of what it pools stays, with the spans it
     /// comes from, for the next thread or until the next tick.
-    pub(crate) fn leave(&mut self) {
+    pub(super) fn leave(&mut self) {
         self.part(LEFT_BYTES);
     }
 
     /// Gives everything back and leaves the thread without a thread cache.
-    pub(crate) fn abandon(&mut self) {
+    pub(super) fn abandon(&mut self) {
         self.part(0);
     }
 
@@ -128,7 +128,7 @@ impl ThreadCache {
         self.used |= 1 << class;
         self.wake(Some((class, Operation::Pop)));
         self.age_if_unaged();
-        let block = match self.pooled(class) {
+        let block = match self.alloc_pooled(class) {
             // A fresh run need not be cleared, so it is not in here.
             None if class >= SPAN_CLASSES => return self.take_run(class, zeroed),
             None => self.take_from_spans(class),
@@ -138,7 +138,7 @@ impl ThreadCache {
     }
 
     /// A block of either tier, if the owner's pop missed one there.
-    fn pooled(&mut self, class: usize) -> Option<usize> {
+    fn alloc_pooled(&mut self, class: usize) -> Option<usize> {
         let top = &self.thread?.tops[class];
         self.reopen(class, top, Operation::Pop);
         let class_cache = &mut self.classes[class];
@@ -269,6 +269,12 @@ impl ThreadCache {
         !idle
     }
 
+    /// For each class, how many blocks are in the local and in the victim tier.
+    pub(crate) fn pooled(&self) -> impl Iterator<Item = (usize, usize)> {
+        let top = |class: usize| self.thread.map(|thread| &thread.tops[class]);
+        self.classes.iter().enumerate().map(move |(class, cache)| cache.pooled(top(class)))
+    }
+
     /// Counts a slow path of the owner's; how many there were.
     pub(crate) fn count_slow_path(&mut self) -> u64 {
         self.slow_paths += 1;
@@ -280,7 +286,7 @@ impl ThreadCache {
     }
 
     /// Nothing is pooled, and the owner's next operation comes to its slow path.
-    pub(crate) fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         let owned = self.thread.is_some();
         self.reclaimed || class_numbers(self.used).all(|class| self.classes[class].is_idle(owned))
     }

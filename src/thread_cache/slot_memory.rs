@@ -21,7 +21,7 @@ const SMALLEST: usize = 64;
 const LISTS: usize = 6;
 
 /// One thread's place for slots, behind its cache's lock.
-pub(crate) struct SlotMemory {
+pub(super) struct SlotMemory {
     start: Option<NonNull<u8>>,
     /// Bytes of it that were handed out.
     next: usize,
@@ -47,12 +47,12 @@ enum Aside {
 }
 
 impl SlotMemory {
-    pub(crate) const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self { start: None, next: 0, lists: [ptr::null_mut(); LISTS] }
     }
 
     /// A piece of at least `bytes` bytes, aligned to 64; its content is arbitrary.
-    pub(crate) fn alloc(&mut self, bytes: usize) -> Option<NonNull<u8>> {
+    pub(super) fn alloc(&mut self, bytes: usize) -> Option<NonNull<u8>> {
         let (size, list) = piece(bytes)?;
         if let Some(piece) = NonNull::new(self.lists[list]) {
             // SAFETY: a listed piece is free and holds a link.
@@ -76,7 +76,7 @@ impl SlotMemory {
     ///
     /// # Safety
     /// `piece` came from `alloc(bytes)` with the same `bytes` and is used no more.
-    pub(crate) unsafe fn free(&mut self, piece: NonNull<u8>, bytes: usize) {
+    pub(super) unsafe fn free(&mut self, piece: NonNull<u8>, bytes: usize) {
         let Some((_, list)) = self::piece(bytes) else { return };
         let piece = piece.cast::<Free>();
         // SAFETY: the piece is ours again, and large and aligned enough for a link.
@@ -87,7 +87,7 @@ impl SlotMemory {
     /// Moves all pages away; the slot memory reads as zero then, and its pieces are
     /// still where they are. `visit` gets the words of it as they were, by their
     /// address in the slot memory. False if there is nothing, or the system cannot.
-    pub(crate) fn reclaim(&self, visit: impl FnOnce(&dyn Fn(usize) -> usize)) -> bool {
+    pub(super) fn reclaim(&self, visit: impl FnOnce(&dyn Fn(usize) -> usize)) -> bool {
         let Some(start) = self.start.filter(|_| self.next > 0) else { return false };
         let mut aside = ASIDE.lock();
         let place = match *aside {
@@ -119,12 +119,12 @@ impl SlotMemory {
     }
 
     /// Begins again; no piece is in use any more, not even by a late reader.
-    pub(crate) fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         *self = Self { start: self.start, ..Self::new() };
     }
 
     /// The same, and the pages go.
-    pub(crate) fn release(&mut self) {
+    pub(super) fn release(&mut self) {
         if let Some(start) = self.start.filter(|_| self.next > 0) {
             // SAFETY: whole pages of a reservation of ours, in no use by contract.
             unsafe { platform::release(start.as_ptr(), self.next.next_multiple_of(PAGE)) };

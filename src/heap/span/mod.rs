@@ -19,7 +19,7 @@ use core::cell::UnsafeCell;
 use core::ptr;
 
 /// The largest bitmap.
-pub(crate) const BITMAP_WORDS: usize = BLOCKS_MAX / 64;
+pub(super) const BITMAP_WORDS: usize = BLOCKS_MAX / 64;
 const _: () = {
     let mut class = 0;
     while class < SPAN_CLASSES {
@@ -34,7 +34,7 @@ pub(crate) const NO_CACHE: u16 = 0;
 /// What starts on a slice. The later slices of a span or run are not marked: their headers
 /// need not be touched, let alone be resident (see `Segment::place_of`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Kind {
+pub(super) enum Kind {
     /// Nothing: it is free, or a later slice of something.
     Nothing,
     /// A span or pooled run of this class.
@@ -58,24 +58,24 @@ impl Kind {
 }
 
 /// Who may take blocks from a span.
-pub(crate) mod state {
+pub(super) mod state {
     /// Not a span, or in the middle of a change by whoever set this.
-    pub(crate) const BUSY: u8 = 0;
+    pub(in crate::heap) const BUSY: u8 = 0;
     /// One thread refills from it.
-    pub(crate) const ATTACHED: u8 = 1;
+    pub(in crate::heap) const ATTACHED: u8 = 1;
     /// On the list of its class, most likely with blocks to take.
-    pub(crate) const LISTED: u8 = 2;
+    pub(in crate::heap) const LISTED: u8 = 2;
     /// On no list, since it had no free block; the next to give one lists it.
-    pub(crate) const FULL: u8 = 3;
+    pub(in crate::heap) const FULL: u8 = 3;
 }
 
 /// The header of one slice; that of a span's first slice are the span's.
 #[repr(C, align(64))]
 pub(crate) struct Span {
     kind: AtomicU8,
-    pub(crate) state: AtomicU8,
+    pub(super) state: AtomicU8,
     /// The number of the thread cache that had it attached last; a hint.
-    pub(crate) last_cache: AtomicU16,
+    pub(super) last_cache: AtomicU16,
     /// How many words have every bit set: all of them, and the span is empty.
     full_words: AtomicU32,
     /// The block at which the next refill looks first; only whoever has it attached.
@@ -89,22 +89,22 @@ pub(crate) struct Span {
     /// which came with the span: more blocks are about to be taken.
     touched: AtomicU64,
     /// Links of the class's list, guarded by its lock.
-    pub(crate) links: UnsafeCell<Links>,
+    pub(super) links: UnsafeCell<Links>,
     bitmap: [AtomicU64; BITMAP_WORDS],
 }
 
 /// A place in a list of spans.
-pub(crate) struct Links {
-    pub(crate) next: *const Span,
-    pub(crate) previous: *const Span,
-    pub(crate) list: usize,
+pub(super) struct Links {
+    pub(super) next: *const Span,
+    pub(super) previous: *const Span,
+    pub(super) list: usize,
 }
 
 // SAFETY: everything is atomic but `links`, which the class's lock guards.
 unsafe impl Sync for Span {}
 
 impl Span {
-    pub(crate) fn kind(&self) -> Kind {
+    pub(super) fn kind(&self) -> Kind {
         match self.kind.load(Acquire) {
             0 => Kind::Nothing,
             LARGE => Kind::Large,
@@ -114,27 +114,27 @@ impl Span {
 
     /// True for the span of a class; cheaper than [`Span::kind`].
     #[inline]
-    pub(crate) fn is_class(&self, class: usize) -> bool {
+    pub(super) fn is_class(&self, class: usize) -> bool {
         self.kind.load(Acquire) == Kind::Class(class).code()
     }
 
     /// Who may take blocks from it; see [`state`].
-    pub(crate) fn state(&self) -> u8 {
+    pub(super) fn state(&self) -> u8 {
         self.state.load(Relaxed)
     }
 
     /// The number of the thread cache that had it attached last; a hint.
-    pub(crate) fn last_cache(&self) -> u16 {
+    pub(super) fn last_cache(&self) -> u16 {
         self.last_cache.load(Relaxed)
     }
 
-    pub(crate) fn set_kind(&self, kind: Kind) {
+    pub(super) fn set_kind(&self, kind: Kind) {
         // Pairs with the acquire in `kind`: who sees the kind sees the rest.
         self.kind.store(kind.code(), Release);
     }
 
     /// What starts here, and how many slices it has.
-    pub(crate) fn extent(&self) -> (Kind, usize) {
+    pub(super) fn extent(&self) -> (Kind, usize) {
         let kind = self.kind();
         let slices = match kind {
             Kind::Nothing => 0,
@@ -145,26 +145,26 @@ impl Span {
     }
 
     /// Frees a run's head in one step, so that only one of two frees gets it.
-    pub(crate) fn retire(&self, kind: Kind) -> bool {
+    pub(super) fn retire(&self, kind: Kind) -> bool {
         self.kind.compare_exchange(kind.code(), Kind::Nothing.code(), AcqRel, Relaxed).is_ok()
     }
 
-    pub(crate) fn base(&self) -> usize {
+    pub(super) fn base(&self) -> usize {
         self.base.load(Relaxed)
     }
 
-    pub(crate) fn run_pages(&self) -> usize {
+    pub(super) fn run_pages(&self) -> usize {
         self.run_pages.load(Relaxed) as usize
     }
 
-    pub(crate) fn set_run_pages(&self, pages: usize) {
+    pub(super) fn set_run_pages(&self, pages: usize) {
         self.run_pages.store(pages as u32, Relaxed);
     }
 
     /// A span that is free, as a fresh mapping holds it.
     #[cfg(loom)]
     #[allow(dead_code, reason = "the models make some")]
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             kind: AtomicU8::new(0),
             state: AtomicU8::new(state::BUSY),
@@ -181,7 +181,7 @@ impl Span {
     }
 
     /// Makes the slice the head of a run.
-    pub(crate) fn start_run(&self, kind: Kind, base: usize, pages: usize) {
+    pub(super) fn start_run(&self, kind: Kind, base: usize, pages: usize) {
         self.base.store(base, Relaxed);
         self.set_run_pages(pages);
         self.set_kind(kind);
@@ -190,7 +190,7 @@ impl Span {
     /// Makes the slice the head of a span with every block free, attached to
     /// the caller, who wants a `few` of them or all. `resident` has a bit for each
     /// page that may be resident.
-    pub(crate) fn start(&self, class: usize, base: usize, resident: u64, few: bool) {
+    pub(super) fn start(&self, class: usize, base: usize, resident: u64, few: bool) {
         let geometry = &GEOMETRY[class];
         self.base.store(base, Relaxed);
         let first = if few { geometry.some_block(base) } else { 0 };
@@ -226,7 +226,7 @@ impl Span {
 
     /// Notes that the program took or gave blocks on these pages in this epoch.
     #[inline(always)]
-    pub(crate) fn note_use(&self, pages: u64) {
+    pub(super) fn note_use(&self, pages: u64) {
         // The load keeps the common case, already noted, free of a locked operation.
         if self.touched.load(Relaxed) & pages != pages {
             self.touched.fetch_or(pages, Relaxed);
@@ -236,7 +236,7 @@ impl Span {
     /// Sets the bits of blocks that come back; a bit already set is a double free.
     /// True if the word is full now. (A page with a block in use is resident.)
     #[inline]
-    pub(crate) fn free(&self, geometry: &Geometry, at: usize, blocks: u64, single_threaded: bool) -> bool {
+    pub(super) fn free(&self, geometry: &Geometry, at: usize, blocks: u64, single_threaded: bool) -> bool {
         debug_assert!(at < geometry.words as usize);
         // The remainder spares the check of an index that is below.
         let word = &self.bitmap[at % BITMAP_WORDS];
@@ -274,7 +274,7 @@ impl Span {
 
     /// Aborts the process: blocks came back that were free already.
     #[cold]
-    pub(crate) fn abort_on_double_free(&self, geometry: &Geometry, at: usize, twice: u64) -> ! {
+    pub(super) fn abort_on_double_free(&self, geometry: &Geometry, at: usize, twice: u64) -> ! {
         let block = at * 64 + twice.trailing_zeros() as usize;
         abort_on_misuse("double free", self.base() + block * geometry.size as usize);
     }
@@ -285,7 +285,7 @@ impl Span {
     ///
     /// False if a block came meanwhile whose freer may not have seen that: then the
     /// caller lists the span, as if it had given the block.
-    pub(crate) fn set_full(&self, geometry: &Geometry) -> bool {
+    pub(super) fn set_full(&self, geometry: &Geometry) -> bool {
         self.state.swap(state::FULL, AcqRel);
         // A read-modify-write of each word: either it sees the bit of whoever
         // gives a block, or that one, whose operation on the word comes later,
@@ -294,23 +294,23 @@ impl Span {
     }
 
     /// Every block may be free; a hint, settled by [`Span::claim_whole`].
-    pub(crate) fn seems_empty(&self, geometry: &Geometry) -> bool {
+    pub(super) fn seems_empty(&self, geometry: &Geometry) -> bool {
         self.full_words.load(Relaxed) >= geometry.words as u32
     }
 
     /// Any block free; a hint.
-    pub(crate) fn has_free(&self, geometry: &Geometry) -> bool {
+    pub(super) fn has_free(&self, geometry: &Geometry) -> bool {
         self.words(geometry).iter().any(|word| word.load(Relaxed) != 0)
     }
 
     /// Free blocks at this moment; a hint.
-    pub(crate) fn free_blocks(&self, geometry: &Geometry) -> usize {
+    pub(super) fn free_blocks(&self, geometry: &Geometry) -> usize {
         self.words(geometry).iter().map(|word| count_of(word.load(Relaxed))).sum()
     }
 
     /// Takes every block, if every one is free. Only for a listed span, with its class's lock:
     /// no refill can take from it meanwhile.
-    pub(crate) fn claim_whole(&self, geometry: &Geometry) -> bool {
+    pub(super) fn claim_whole(&self, geometry: &Geometry) -> bool {
         let full = |word: usize| geometry.full_word(word);
         for (at, word) in self.words(geometry).iter().enumerate() {
             if word.compare_exchange(full(at), 0, AcqRel, Relaxed).is_err() {
@@ -332,7 +332,7 @@ impl Span {
     }
 
     /// Aborts the process if a block was given since [`Span::claim_whole`]: all were free.
-    pub(crate) fn abort_if_freed_since(&self, geometry: &Geometry) {
+    pub(super) fn abort_if_freed_since(&self, geometry: &Geometry) {
         for (at, word) in self.words(geometry).iter().enumerate() {
             let given = word.load(Relaxed);
             if given != 0 {
@@ -354,13 +354,13 @@ fn count_of(bits: u64) -> usize {
 }
 
 /// The bits `low..=high`.
-pub(crate) fn bits_between(low: usize, high: usize) -> u64 {
+pub(super) fn bits_between(low: usize, high: usize) -> u64 {
     (2u64 << high).wrapping_sub(1 << low)
 }
 
 impl Links {
     /// Of a span on no list.
-    pub(crate) const fn none() -> Self {
+    pub(super) const fn none() -> Self {
         Self { next: ptr::null(), previous: ptr::null(), list: 0 }
     }
 }

@@ -7,17 +7,17 @@ use crate::platform;
 
 impl Span {
     /// The pages of this span that may be resident.
-    pub(crate) fn resident(&self) -> u64 {
+    pub(in crate::heap) fn resident(&self) -> u64 {
         !self.released.load(Relaxed)
     }
 
     /// Resident pages of a span; an estimate.
-    pub(crate) fn resident_pages(&self, geometry: &Geometry) -> usize {
+    pub(in crate::heap) fn resident_pages(&self, geometry: &Geometry) -> usize {
         self.candidates(geometry, 0).count_ones() as usize
     }
 
     /// Whether the program used any of it in this epoch.
-    pub(crate) fn is_recent(&self) -> bool {
+    pub(in crate::heap) fn is_recent(&self) -> bool {
         self.touched.load(Relaxed) != 0
     }
 
@@ -27,7 +27,7 @@ impl Span {
     /// they may be parts of a huge page.
     ///
     /// The caller must look at the span's state afterwards, as after a give.
-    pub(crate) fn release_pages(&self, class: usize, age: bool, huge: bool) -> usize {
+    pub(in crate::heap) fn release_pages(&self, class: usize, age: bool, huge: bool) -> usize {
         let geometry = &GEOMETRY[class];
         let touched = self.touched.swap(0, Relaxed);
         let mut candidates = self.candidates(geometry, if age { touched } else { 0 });
@@ -52,7 +52,7 @@ impl Span {
     ///
     /// # Safety
     /// It is a span of that geometry, and nobody can free it meanwhile.
-    pub(crate) unsafe fn release_tail(&self, geometry: &Geometry, huge: bool) -> usize {
+    pub(in crate::heap) unsafe fn release_tail(&self, geometry: &Geometry, huge: bool) -> usize {
         let (first, pages) = (geometry.pages_of_blocks(), geometry.pages());
         if !self.has_tail(geometry, false) {
             return 0;
@@ -63,14 +63,14 @@ impl Span {
 
     /// Pages behind the last block may be resident, and with `age` did not come with the
     /// span in this epoch.
-    pub(crate) fn has_tail(&self, geometry: &Geometry, age: bool) -> bool {
+    pub(in crate::heap) fn has_tail(&self, geometry: &Geometry, age: bool) -> bool {
         let recent = if age { self.touched.load(Relaxed) } else { 0 };
         self.candidates(geometry, recent) >> (geometry.pages_of_blocks() - 1) > 1
     }
 
     /// The pages that a tick would return now; those behind the last block if they are more
     /// than a sixteenth, since every span of the class has them.
-    pub(crate) fn spare_pages(&self, geometry: &Geometry) -> usize {
+    pub(in crate::heap) fn spare_pages(&self, geometry: &Geometry) -> usize {
         let candidates = self.candidates(geometry, self.touched.load(Relaxed));
         let (of_blocks, all) = (geometry.pages_of_blocks(), geometry.pages());
         let pages = 0..if (all - of_blocks) * 16 > all { all } else { of_blocks };
@@ -83,7 +83,7 @@ impl Span {
     }
 
     /// Ends the epoch for a span that keeps its pages.
-    pub(crate) fn end_epoch(&self) {
+    pub(in crate::heap) fn end_epoch(&self) {
         if self.is_recent() {
             self.touched.store(0, Relaxed);
         }

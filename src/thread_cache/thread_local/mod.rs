@@ -58,7 +58,7 @@ impl ThreadLocal {
         }
     }
 
-    pub(crate) fn set_phase(&self, phase: Phase) {
+    pub(super) fn set_phase(&self, phase: Phase) {
         let phase = match phase {
             Phase::New => 0,
             Phase::Cached => 1,
@@ -67,7 +67,7 @@ impl ThreadLocal {
         self.phase.store(phase, Relaxed);
     }
 
-    pub(crate) fn origin(&self) -> u16 {
+    pub(super) fn origin(&self) -> u16 {
         self.origin.load(Relaxed) as u16
     }
 
@@ -79,7 +79,7 @@ impl ThreadLocal {
         self.cache.load(Relaxed)
     }
 
-    pub(crate) fn set_cache(&self, cache: *mut c_void) {
+    pub(super) fn set_cache(&self, cache: *mut c_void) {
         self.cache.store(cache, Relaxed);
     }
 
