@@ -26,12 +26,12 @@
 //!
 //! # C code in the same process
 //!
-//! The feature `malloc` exports `malloc` and the rest of the C family, and C++'s
+//! The feature `malloc` exports `malloc` and the rest of the C API, and C++'s
 //! operators, from the program, so that what its C libraries allocate is Neap's
 //! too (Linux). The settings are those of the program's own [`Neap`]. For
 //! programs that cannot be rebuilt, `examples/neap_preload.rs` is the same as a
 //! shared library for `LD_PRELOAD`. `free` looks every pointer up: a double
-//! free, or an address that is no block in use, ends the process at once.
+//! free, or an address that is no block in use, aborts the process at once.
 //!
 //! # Costs
 //!
@@ -39,7 +39,7 @@
 //! is about 25 instructions, none of them a call or locked (with fat LTO; two
 //! calls in a plain release build). Every hundredth or so operation goes to
 //! the spans, for some ten nanoseconds a block. A tick looks at each thread's
-//! heap and at the books of each 64 KiB in use, in small steps when it is done
+//! heap and at the header of each 64 KiB slice in use, in small steps when it is done
 //! from an allocation.
 
 mod base;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Every folder of `src` and in it every module, the lowest first; those on one
 /// line know nothing of each other.
 const LAYERS: &[(&str, &[&[&str]])] = &[
-    ("platform", &[&["mod"]]),
+    ("platform", &[&["processor", "unix"], &["linux", "generic"], &["mapping", "lock"], &["mod"]]),
     ("base", &[&["atomics", "fatal", "size_class", "hook", "single_threaded", "residency"], &["epoch"]]),
     ("config", &[&["cgroup"], &["settings"], &["soft_limit"]]),
     (

@@ -1,14 +1,14 @@
 //! The end of a process that misused the heap: one line, then abort.
 
+use crate::platform;
 use core::fmt::{self, Write};
 
-/// Says what happened to `address` and ends the process.
+/// Says what happened to `address` and aborts the process.
 #[cold]
 #[inline(never)]
-pub(crate) fn die(what: &str, address: usize) -> ! {
+pub(crate) fn abort_on_misuse(what: &str, address: usize) -> ! {
     report(format_args!("{what}: {address:#x}"));
-    // SAFETY: always allowed.
-    unsafe { libc::abort() }
+    platform::abort()
 }
 
 /// Writes one line to standard error without allocating.
@@ -17,8 +17,7 @@ pub(crate) fn report(message: fmt::Arguments<'_>) {
     // A line that is too long is cut; nothing else can fail.
     let _ = write!(line, "neap: {message}");
     line.bytes[line.len] = b'\n';
-    // SAFETY: the bytes up to `len` and the newline lie in the array.
-    unsafe { libc::write(2, line.bytes.as_ptr().cast(), line.len + 1) };
+    platform::write_stderr(&line.bytes[..line.len + 1]);
 }
 
 struct Line {

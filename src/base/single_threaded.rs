@@ -1,4 +1,4 @@
-//! Whether one thread alone has entered the allocator so far. Its pools are
+//! Whether only one thread has entered the allocator so far. Its pools are
 //! then filled and emptied without locked instructions, which are most of the
 //! cost of a block given back apart from its neighbours.
 //!
@@ -8,21 +8,21 @@
 
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-static ALONE: AtomicBool = AtomicBool::new(false);
+static SINGLE_THREADED: AtomicBool = AtomicBool::new(false);
 
 /// True only for the one thread there is, or behind its heap's lock, and then
 /// it stays true as long as that is held.
 #[inline(always)]
-pub(crate) fn alone() -> bool {
-    ALONE.load(Relaxed)
+pub(crate) fn is_single_threaded() -> bool {
+    SINGLE_THREADED.load(Relaxed)
 }
 
 /// By the first thread to join, before it has a heap.
 pub(crate) fn begin() {
-    ALONE.store(true, Relaxed);
+    SINGLE_THREADED.store(true, Relaxed);
 }
 
 /// Behind the lock of that thread's heap; for good.
 pub(crate) fn end() {
-    ALONE.store(false, Relaxed);
+    SINGLE_THREADED.store(false, Relaxed);
 }

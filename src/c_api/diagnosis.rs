@@ -1,6 +1,6 @@
 //! What is wrong with a pointer that is no live block, in one line.
 
-use crate::base::fatal::die;
+use crate::base::fatal::abort_on_misuse;
 use crate::heap::segment::{Place, Segment};
 
 /// What the program wanted with a pointer.
@@ -11,12 +11,15 @@ pub(super) enum Use {
     Measure,
 }
 
-/// Ends the process.
+/// Aborts the process.
 #[cold]
 #[inline(never)]
-pub(super) fn refuse(block: usize, by: Use) -> ! {
-    let Some(segment) = Segment::of(block) else { die(foreign(by), block) };
-    die(if matches!(segment.place_of(block), Place::Inside) { interior(by) } else { freed(by) }, block)
+pub(super) fn abort_on_misuse_of(block: usize, by: Use) -> ! {
+    let Some(segment) = Segment::of(block) else { abort_on_misuse(foreign(by), block) };
+    abort_on_misuse(
+        if matches!(segment.place_of(block), Place::Inside) { interior(by) } else { freed(by) },
+        block,
+    )
 }
 
 /// It starts where a block could, and is not in use.

@@ -16,9 +16,9 @@ pub(crate) struct Settings {
     /// Bytes; `usize::MAX` for none.
     pub(crate) limit: usize,
     pub(crate) limit_from_cgroup: bool,
-    /// As the system has it, if not said.
+    /// As the system has it, if not configured.
     pub(crate) huge_pages: Option<bool>,
-    /// Whether others' settings may replace them later: the C family's first
+    /// Whether others' settings may replace them later: the C API's first
     /// call may come before the program's own allocator is used.
     pub(crate) provisional: bool,
 }
@@ -43,10 +43,10 @@ static NEAR_LIMIT: AtomicBool = AtomicBool::new(false);
 static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
 static HUGE_PAGES: AtomicBool = AtomicBool::new(false);
 /// By the program or the environment, not by the system.
-static HUGE_PAGES_SAID: AtomicBool = AtomicBool::new(false);
+static HUGE_PAGES_CONFIGURED: AtomicBool = AtomicBool::new(false);
 static BARRIER_WORKS: AtomicBool = AtomicBool::new(false);
-/// What is wrong in the environment was said.
-static SAID: AtomicBool = AtomicBool::new(false);
+/// What is wrong in the environment was reported.
+static REPORTED: AtomicBool = AtomicBool::new(false);
 
 /// Takes settings, and what the environment overrides: the program's own, and
 /// perhaps defaults before, as long as only C's calls were seen.
@@ -61,8 +61,8 @@ pub(crate) fn read(settings: &Settings) {
     LIMIT.store(read_limit(settings), Relaxed);
     let huge = flag(c"NEAP_HUGE_PAGES").or(settings.huge_pages);
     HUGE_PAGES.store(platform::huge_pages(huge), Relaxed);
-    HUGE_PAGES_SAID.store(huge.is_some(), Relaxed);
-    SAID.store(has_environment(), Relaxed);
+    HUGE_PAGES_CONFIGURED.store(huge.is_some(), Relaxed);
+    REPORTED.store(platform::has_environment(), Relaxed);
     platform::register_barrier();
     BARRIER_WORKS.store(platform::barrier(), Relaxed);
 }
@@ -87,8 +87,8 @@ pub(crate) fn huge_pages() -> bool {
 }
 
 /// The same; none if that is the system's word.
-pub(crate) fn huge_pages_if_said() -> Option<bool> {
-    HUGE_PAGES_SAID.load(Relaxed).then(huge_pages)
+pub(crate) fn huge_pages_if_configured() -> Option<bool> {
+    HUGE_PAGES_CONFIGURED.load(Relaxed).then(huge_pages)
 }
 
 /// Whether the last tick found the limit near.
@@ -99,21 +99,6 @@ pub(crate) fn near_limit() -> bool {
 /// By a tick: whether the limit is near.
 pub(crate) fn set_near_limit(near: bool) {
     NEAR_LIMIT.store(near, Relaxed);
-}
-
-/// Whether the C library knows the environment: the loader allocates before it does.
-#[cfg(target_os = "linux")]
-pub(crate) fn has_environment() -> bool {
-    unsafe extern "C" {
-        static environ: *const *const core::ffi::c_char;
-    }
-    // SAFETY: the C library's variable; read, as `getenv` does.
-    !unsafe { environ }.is_null()
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn has_environment() -> bool {
-    true
 }
 
 pub(crate) fn tick_interval_ms() -> u64 {
@@ -153,17 +138,9 @@ fn flag(name: &CStr) -> Option<bool> {
 
 /// A variable's number, if it is set and `valid`; a line on stderr if not valid.
 fn variable(name: &CStr, wanted: &str, valid: impl Fn(&u64) -> bool) -> Option<u64> {
-    // SAFETY: the name is a C string; the value is read before anyone can
-    // change the environment, at the process's first allocation.
-    let value = unsafe {
-        let value = libc::getenv(name.as_ptr());
-        if value.is_null() {
-            return None;
-        }
-        CStr::from_ptr(value)
-    };
+    let value = platform::variable(name)?;
     let number = value.to_str().ok().and_then(|text| text.trim().parse().ok()).filter(valid);
-    if number.is_none() && !SAID.load(Relaxed) {
+    if number.is_none() && !REPORTED.load(Relaxed) {
         let name = name.to_str().unwrap_or_default();
         report(format_args!("{name} is ignored: it should be {wanted}"));
     }

@@ -7,18 +7,18 @@ use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::Relaxed;
 
 /// Bytes of blocks that are mappings of their own, kept ones included.
-pub(crate) static HUGE: AtomicUsize = AtomicUsize::new(0);
+pub(crate) static MAPPED: AtomicUsize = AtomicUsize::new(0);
 /// What was resident after the last purge for the limit's sake.
 static PURGED_AT: AtomicUsize = AtomicUsize::new(0);
 
 /// Near is above three quarters of the limit.
 const NEAR: (usize, usize) = (3, 4);
-/// Above the limit it is purged anew after so small a part of it has come.
+/// Above the limit it is purged again after so small a part of it has come.
 const AGAIN: usize = 32;
 
 /// Resident bytes of all blocks, free or not; an estimate.
 pub(crate) fn resident() -> usize {
-    residency::resident() * PAGE + HUGE.load(Relaxed)
+    residency::resident() * PAGE + MAPPED.load(Relaxed)
 }
 
 /// What is still to be had below the limit, if that is near.

@@ -35,7 +35,7 @@ use core::time::Duration;
 /// # Errors
 ///
 /// Exhausted memory and impossible layouts give null. A double free, a foreign
-/// pointer or a wrong size ends the process with one line on standard error,
+/// pointer or a wrong size aborts the process with one line on standard error,
 /// at the latest when the block leaves the thread's pool.
 #[derive(Debug)]
 pub struct Neap {

@@ -7,12 +7,13 @@ use crate::heap::free_batch;
 use crate::heap::mapped;
 use crate::heap::run;
 use crate::heap::segment::Segment;
+use crate::platform;
 use crate::reclaim::background;
 use crate::reclaim::fork;
 use crate::reclaim::tick;
-use crate::thread_cache::cache::{self, Heap, cleared};
+use crate::thread_cache::cache::{self, ThreadCache, cleared};
 use crate::thread_cache::registry;
-use crate::thread_cache::thread_local::{Phase, local, pop};
+use crate::thread_cache::thread_local::{Phase, pop, this_thread};
 use core::ptr;
 use core::sync::atomic::AtomicU8;
 use core::sync::atomic::Ordering::Relaxed;
@@ -29,26 +30,26 @@ const SETTLED: u8 = 2;
 #[cold]
 #[inline(never)]
 pub(crate) fn refill(settings: &Settings, class: usize, zeroed: bool) -> *mut u8 {
-    let unborn = local().phase() == Phase::Unborn;
-    if unborn {
+    let new = this_thread().phase() == Phase::New;
+    if new {
         // The pop met no magazine, and must not count as one on a magazine that
         // the thread takes over when it joins.
-        local().reset(class);
+        this_thread().reset(class);
     }
     start(settings);
-    let block = if unborn { begin_anew(class, zeroed) } else { refill_after_pop(class, zeroed) };
+    let block = if new { begin_again(class, zeroed) } else { refill_after_pop(class, zeroed) };
     if block.is_null() { refill_again(class, zeroed) } else { block }
 }
 
 fn refill_after_pop(class: usize, zeroed: bool) -> *mut u8 {
-    debug_assert!(local().phase() != Phase::Unborn);
-    with_heap(|heap| heap.refill(class, zeroed)).unwrap_or_else(|| apart(class, zeroed))
+    debug_assert!(this_thread().phase() != Phase::New);
+    with_cache(|cache| cache.refill(class, zeroed)).unwrap_or_else(|| apart(class, zeroed))
 }
 
 /// With no pop under way: joins, if the thread has not yet, and then pops.
 /// `top` must tell that a pop is under way only where one is.
 #[cold]
-fn begin_anew(class: usize, zeroed: bool) -> *mut u8 {
+fn begin_again(class: usize, zeroed: bool) -> *mut u8 {
     if registry::current().is_none() {
         return apart(class, zeroed);
     }
@@ -58,46 +59,45 @@ fn begin_anew(class: usize, zeroed: bool) -> *mut u8 {
         return refill_after_pop(class, zeroed);
     }
     // Many threads may live on what others left: this counts as a slow path, too.
-    with_heap(|heap| heap.refills += 1);
+    with_cache(|cache| cache.refills += 1);
     cleared(block, class, zeroed)
 }
 
-/// After making room begins anew: a tick may have closed the magazine since the pop.
+/// After making room begins again: a tick may have closed the magazine since the pop.
 #[cold]
 fn refill_again(class: usize, zeroed: bool) -> *mut u8 {
     make_room(block_size(class));
-    begin_anew(class, zeroed)
+    begin_again(class, zeroed)
 }
 
 /// Takes a block of a pooled class that the magazine has no room for.
 #[cold]
 #[inline(never)]
 pub(crate) fn spill(settings: &Settings, class: usize, block: usize) {
-    if local().phase() == Phase::Unborn {
-        local().set_origin(free_batch::origin(class, block));
+    if this_thread().phase() == Phase::New {
+        this_thread().set_origin(free_batch::origin(class, block));
     }
     start(settings);
-    if with_heap(|heap| heap.spill(class, block)).is_none() {
-        free_batch::give(class, &[block], true);
-        background::rouse_apart();
+    if with_cache(|cache| cache.spill(class, block)).is_none() {
+        free_batch::free(class, &[block], true);
+        background::wake_for_uncached();
     }
 }
 
 /// The same for C's `free`, which the C library also calls at a thread's very
 /// end, for other threads' stacks, after the destructors by which a thread
-/// leaves: a thread gets its heap by allocating, not by freeing.
-#[cfg(target_os = "linux")]
+/// leaves: a thread gets its cache by allocating, not by freeing.
 #[cold]
 #[inline(never)]
 pub(crate) fn spill_without_joining(settings: &Settings, class: usize, block: usize) {
-    if local().phase() != Phase::Unborn {
+    if this_thread().phase() != Phase::New {
         return spill(settings, class, block);
     }
-    local().set_origin(free_batch::origin(class, block));
+    this_thread().set_origin(free_batch::origin(class, block));
     start(settings);
     registry::enter();
-    free_batch::give(class, &[block], true);
-    if u64::from(background::rouse_apart()).is_multiple_of(POLL_EVERY) {
+    free_batch::free(class, &[block], true);
+    if u64::from(background::wake_for_uncached()).is_multiple_of(POLL_EVERY) {
         background::poll_without_starting();
     }
 }
@@ -138,7 +138,7 @@ pub(crate) fn free_large(settings: &Settings, block: usize, size: usize) {
         mapped::free(block);
     }
     background::poll();
-    background::rouse_apart();
+    background::wake_for_uncached();
 }
 
 /// The block's new address, if its size can change without copying.
@@ -151,24 +151,24 @@ pub(crate) fn resize(block: *mut u8, old: usize, new: usize) -> Option<*mut u8> 
     } else {
         (new <= RUN_MAX && run::resize(block as usize, new)).then_some(block)
     };
-    // What it no longer needs is for the tide.
-    background::rouse_apart();
+    // What it no longer needs is for a tick.
+    background::wake_for_uncached();
     block
 }
 
 /// Gives this thread's pooled blocks back to their spans.
 pub(crate) fn flush_thread() {
-    with_heap(Heap::flush);
+    with_cache(ThreadCache::flush);
 }
 
-/// Runs `work` on the thread's heap, if it has one, and now and then a step of the tick.
-fn with_heap<R>(work: impl FnOnce(&mut Heap) -> R) -> Option<R> {
+/// Runs `work` on the thread's cache, if it has one, and now and then a step of the tick.
+fn with_cache<R>(work: impl FnOnce(&mut ThreadCache) -> R) -> Option<R> {
     let member = registry::current()?;
-    let mut heap = member.heap.lock();
-    let result = work(&mut heap);
-    let due = (heap.refills + heap.spills).is_multiple_of(POLL_EVERY);
-    drop(heap);
-    background::rouse();
+    let mut cache = member.cache.lock();
+    let result = work(&mut cache);
+    let due = (cache.refills + cache.spills).is_multiple_of(POLL_EVERY);
+    drop(cache);
+    background::wake();
     if due {
         background::poll();
         purge_at_limit(0);
@@ -185,11 +185,11 @@ fn purge_at_limit(more: usize) {
     }
 }
 
-/// For a thread without a heap: straight from a span.
+/// For a thread without a thread cache: straight from a span.
 fn apart(class: usize, zeroed: bool) -> *mut u8 {
-    local().reset(class);
+    this_thread().reset(class);
     let block = cache::alloc_apart(class);
-    background::rouse_apart();
+    background::wake_for_uncached();
     cleared(block, class, zeroed)
 }
 
@@ -204,8 +204,8 @@ fn retry(size: usize, mut attempt: impl FnMut() -> *mut u8) -> *mut u8 {
     attempt()
 }
 
-/// Unmaps kept mappings; for a block of a segment also brings home what threads
-/// pool, and waits for what another's tick is just returning.
+/// Unmaps kept mappings; for a block of a segment also returns what threads
+/// pool to its spans, and waits for what another's tick is just returning.
 #[cold]
 fn make_room(size: usize) {
     mapped::release(true);
@@ -226,7 +226,7 @@ fn start(settings: &Settings) {
 
 #[cold]
 fn start_with(settings: &Settings) {
-    let settled = !settings.provisional && settings::has_environment();
+    let settled = !settings.provisional && platform::has_environment();
     let wanted = if settled { SETTLED } else { PROVISIONAL };
     let before = STARTED.fetch_max(wanted, Relaxed);
     if before < wanted {

@@ -39,7 +39,7 @@ pub struct Stats {
     pub refills: u64,
     /// Slow paths of `dealloc` so far: spills of a magazine.
     pub spills: u64,
-    /// Threads that have a heap.
+    /// Threads that have a cache.
     pub threads: usize,
     /// Each class of size, the smallest first.
     pub classes: [ClassStats; CLASSES],
@@ -65,7 +65,7 @@ pub struct ClassStats {
 
 /// Takes a snapshot.
 ///
-/// Cost: a look at each thread's heap, under its lock, and at each 64 KiB of
+/// Cost: a look at each thread's cache, under its lock, and at each 64 KiB of
 /// reserved memory in use; about 0.1 ms for each GiB. Allocates nothing.
 pub fn stats() -> Stats {
     let mut stats = Stats {
@@ -138,11 +138,11 @@ impl Stats {
 
     fn add_heaps(&mut self) {
         for member in registry::all() {
-            let heap = member.heap.lock();
-            self.refills += heap.refills;
-            self.spills += heap.spills;
-            for (number, (class, pool)) in self.classes.iter_mut().zip(&heap.pools).enumerate() {
-                let (local, victim) = pool.pooled(heap.local.map(|local| &local.tops[number]));
+            let cache = member.cache.lock();
+            self.refills += cache.refills;
+            self.spills += cache.spills;
+            for (number, (class, class_cache)) in self.classes.iter_mut().zip(&cache.classes).enumerate() {
+                let (local, victim) = class_cache.pooled(cache.thread.map(|thread| &thread.tops[number]));
                 class.pooled_local += local;
                 class.pooled_victim += victim;
             }

@@ -7,7 +7,7 @@ use crate::base::residency;
 use crate::base::size_class::{GEOMETRY, PAGES_PER_SLICE, SPAN_CLASSES};
 use crate::heap::page_heap::{self, Run};
 use crate::heap::segment::Segment;
-use crate::heap::span::{Kind, Links, NO_HEAP, Span, state};
+use crate::heap::span::{Kind, Links, NO_CACHE, Span, state};
 use crate::platform::Lock;
 use core::ptr;
 use core::sync::atomic::AtomicU64;
@@ -16,7 +16,7 @@ use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 /// Lists of a class, by how many quarters of a span were free when it was listed.
 const LISTS: usize = 4;
 
-/// Spans among which one that the heap had before is looked for.
+/// Spans among which one that the thread cache had before is looked for.
 const CANDIDATES: usize = 8;
 
 #[repr(align(128))]
@@ -27,7 +27,7 @@ struct Lists {
     spans: usize,
 }
 
-// SAFETY: the pointers are to spans, which are shared and live for ever.
+// SAFETY: the pointers are to spans, which are shared and live forever.
 unsafe impl Send for Lists {}
 
 static CLASSES: [Central; SPAN_CLASSES] =
@@ -49,22 +49,22 @@ pub(crate) fn demand() -> u64 {
 }
 
 /// A span with free blocks, attached to the caller: the fullest listed one, rather
-/// one that its heap had before, or a new one, of which a `few` blocks are wanted or
+/// one that its thread cache had before, or a new one, of which a `few` blocks are wanted or
 /// many. None without memory.
-pub(crate) fn attach(class: usize, heap: u16, few: bool) -> Option<&'static Span> {
+pub(crate) fn attach(class: usize, cache: u16, few: bool) -> Option<&'static Span> {
     if demand() >> class & 1 == 0 {
         IN_DEMAND.fetch_or(1 << class, Relaxed);
     }
-    if let Some(span) = CLASSES[class].0.lock().pop(heap) {
-        if heap != NO_HEAP {
-            span.heap.store(heap, Relaxed);
+    if let Some(span) = CLASSES[class].0.lock().pop(cache) {
+        if cache != NO_CACHE {
+            span.last_cache.store(cache, Relaxed);
         }
         return Some(span);
     }
     let slices = GEOMETRY[class].slices as usize;
-    let (run, resident) = page_heap::take(slices, slices, true)?;
+    let (run, resident) = page_heap::alloc(slices, slices, true)?;
     let span = run.segment.span(run.first);
-    span.heap.store(heap, Relaxed);
+    span.last_cache.store(cache, Relaxed);
     span.start(class, run.start(), pages_of_slices(resident), few);
     Some(span)
 }
@@ -80,20 +80,20 @@ pub(crate) fn detach(class: usize, span: &'static Span) {
         lists.push(class, span);
     }
     // As if the blocks that it has were just given.
-    after_give(class, span, true);
+    after_free(class, span, true);
 }
 
-/// Leaves a span full, or lists it if a block came home meanwhile.
+/// Leaves a span full, or lists it if a block was freed meanwhile.
 fn leave_full(class: usize, span: &'static Span) {
     if !span.set_full(&GEOMETRY[class]) {
-        after_give(class, span, true);
+        after_free(class, span, true);
     }
 }
 
 /// To be called after blocks were given to a span: lists it if it was full,
 /// frees it if it may be empty, which only a word that is `filled` can make it.
 #[inline]
-pub(crate) fn after_give(class: usize, span: &'static Span, filled: bool) {
+pub(crate) fn after_free(class: usize, span: &'static Span, filled: bool) {
     // After the give's acquire, which pairs with `Span::set_full`.
     match span.state.load(Acquire) {
         state::FULL => list(class, span),
@@ -109,7 +109,7 @@ pub(crate) fn after_give(class: usize, span: &'static Span, filled: bool) {
 #[cold]
 fn list(class: usize, span: &'static Span) {
     let mut lists = CLASSES[class].0.lock();
-    // Only one of several givers lists it, and only under the lock, so that a
+    // Only one of several who free lists it, and only under the lock, so that a
     // span whose state is `LISTED` is on the list for whoever has the lock.
     if lists.claim_full(class, span, state::LISTED) {
         lists.push(class, span);
@@ -125,13 +125,13 @@ pub(crate) fn free_if_empty(class: usize, span: &'static Span, keep: bool) -> bo
     // To the end: whoever has the lock and looked at the class may rely on it, and a fork,
     // which has all of them, finds the span as it was or its slices free.
     let mut lists = CLASSES[class].0.lock();
-    if !lists.has(class, span) || (keep && lists.spans == 1) || !span.take_whole(geometry) {
+    if !lists.has(class, span) || (keep && lists.spans == 1) || !span.claim_whole(geometry) {
         return false;
     }
     lists.remove(span);
     span.state.store(state::BUSY, Relaxed);
     span.set_kind(Kind::Nothing);
-    span.refuse_given(geometry);
+    span.abort_if_freed_since(geometry);
     // Now that no tick returns a page of it any more.
     let (resident, recent) = (span.resident(), span.is_recent());
     let base = span.base();
@@ -139,14 +139,14 @@ pub(crate) fn free_if_empty(class: usize, span: &'static Span, keep: bool) -> bo
     let run = Run { segment, first: segment.slice_of(base), slices: geometry.slices as usize };
     // Slices with any page resident count as resident from here on. The other
     // pages of those that are taken again may be touched without being counted;
-    // those that came home unused go back with this tick.
+    // those that came free unused go back with this tick.
     let slices = slices_of_pages(resident);
     // So may those behind the last block, which are no growth: the class did not touch them.
     let lacking = pages_of_slices(slices) & page_heap::mask(geometry.pages()) & !resident;
     let grown = if recent { lacking & page_heap::mask(geometry.pages_of_blocks()) } else { 0 };
     residency::add(grown.count_ones() as usize);
     residency::round_up((lacking & !grown).count_ones() as usize);
-    page_heap::give(run, slices, recent);
+    page_heap::free(run, slices, recent);
     true
 }
 
@@ -186,7 +186,7 @@ pub(crate) unsafe fn unlock_after_fork() {
     }
 }
 
-// Of a span that may have been freed and used anew since it was looked at, its class is
+// Of a span that may have been freed and used again since it was looked at, its class is
 // asked before its state: once it is of the class it stays so while that class's lock is
 // held, and its state is then no older.
 impl Lists {
@@ -216,11 +216,11 @@ impl Lists {
         self.spans += 1;
     }
 
-    /// Of the first few, one that the heap had attached last: where two threads
+    /// Of the first few, one that the thread cache had attached last: where two threads
     /// take from the same spans in turn, their blocks become neighbours, and
-    /// with them the marks of the C family, which then share cache lines.
-    fn pop(&mut self, heap: u16) -> Option<&'static Span> {
-        let had = |span: &&Span| span.heap.load(Relaxed) == heap;
+    /// with them the marks of the C API, which then share cache lines.
+    fn pop(&mut self, cache: u16) -> Option<&'static Span> {
+        let had = |span: &&Span| span.last_cache.load(Relaxed) == cache;
         let fullest = self.iter().next()?;
         let span = self.iter().take(CANDIDATES).find(had).unwrap_or(fullest);
         self.remove(span);
@@ -231,7 +231,7 @@ impl Lists {
 
     /// Every span, the fullest first.
     fn iter(&self) -> impl Iterator<Item = &'static Span> {
-        // SAFETY: spans live for ever.
+        // SAFETY: spans live forever.
         let first = |&head: &*const Span| unsafe { head.as_ref() };
         // SAFETY: links are read under this lock only.
         let next = |span: &&'static Span| unsafe { (*span.links.get()).next.as_ref() };

@@ -1,12 +1,12 @@
-//! Blocks on their way home: from a pool back to the bitmaps of their spans.
+//! Frees a batch of blocks: from a thread cache back to the bitmaps of their spans.
 
-use crate::base::fatal::die;
-use crate::base::single_threaded::alone;
+use crate::base::fatal::abort_on_misuse;
+use crate::base::single_threaded::is_single_threaded;
 use crate::base::size_class::{GEOMETRY, Geometry, PAGE, SPAN_CLASSES, block_size};
 use crate::heap::central;
 use crate::heap::run;
 use crate::heap::segment::Segment;
-use crate::heap::span::{NO_HEAP, Span, bits_between};
+use crate::heap::span::{NO_CACHE, Span, bits_between};
 use core::mem::MaybeUninit;
 use core::sync::atomic::Ordering::Relaxed;
 use core::{array, ptr, slice};
@@ -28,24 +28,24 @@ struct Neighbours {
     pages: u64,
 }
 
-/// The number of the heap that a block was taken by, as far as it is known; any
+/// The number of the thread cache that a block was taken by, as far as it is known; any
 /// address will do.
 pub(crate) fn origin(class: usize, block: usize) -> u16 {
     match Segment::of(block) {
         Some(segment) if class < SPAN_CLASSES => {
             let head = segment.slice_of(block) & GEOMETRY[class].head_mask();
-            segment.span(head).heap.load(Relaxed)
+            segment.span(head).last_cache.load(Relaxed)
         }
-        _ => NO_HEAP,
+        _ => NO_CACHE,
     }
 }
 
 /// Gives blocks of one class back; `by_program` unless a tick does so with
 /// blocks that nobody has used for an epoch.
 ///
-/// The caller holds a heap's lock or has gone through `registry::enter`. Ends
+/// The caller holds a thread cache's lock or has gone through `registry::enter`. Ends
 /// the process for an address that is no block in use of this class.
-pub(crate) fn give(class: usize, blocks: &[usize], by_program: bool) {
+pub(crate) fn free(class: usize, blocks: &[usize], by_program: bool) {
     if class >= SPAN_CLASSES {
         for &block in blocks {
             run::free(block, block_size(class), by_program);
@@ -90,29 +90,29 @@ pub(crate) fn give(class: usize, blocks: &[usize], by_program: bool) {
 
 /// Gives what was found, a word in one operation.
 fn set_bits(class: usize, found: &[Neighbours], by_program: bool) {
-    let (geometry, alone) = (&GEOMETRY[class], alone());
+    let (geometry, single_threaded) = (&GEOMETRY[class], is_single_threaded());
     for &Neighbours { span, word, bits, pages } in found {
         if !span.is_class(class) {
             // An earlier one was its last block, so this one is free already.
-            span.refuse_twice(geometry, word, bits);
+            span.abort_on_double_free(geometry, word, bits);
         }
         if by_program {
             span.note_use(pages);
         }
-        let filled = span.give(geometry, word, bits, alone);
-        central::after_give(class, span, filled);
+        let filled = span.free(geometry, word, bits, single_threaded);
+        central::after_free(class, span, filled);
     }
 }
 
 impl Neighbours {
-    /// Takes others in that lie in the same word; the end of the process if a block is
+    /// Takes others in that lie in the same word; aborts the process if a block is
     /// among both.
     #[inline(always)]
     fn merge(&mut self, others: &Self, geometry: &Geometry) -> bool {
         let one = self.word == others.word && ptr::eq(self.span, others.span);
         if one {
             if self.bits & others.bits != 0 {
-                self.span.refuse_twice(geometry, self.word, self.bits & others.bits);
+                self.span.abort_on_double_free(geometry, self.word, self.bits & others.bits);
             }
             self.bits |= others.bits;
             self.pages |= others.pages;
@@ -142,14 +142,14 @@ impl Finder {
         Self { class, geometry, size, blocks, within, heads, segment: Segment::of_freed(block) }
     }
 
-    /// The block's span and number; the end of the process if it is no block of the class.
+    /// The block's span and number; aborts the process if it is no block of the class.
     #[inline(always)]
     fn find(&mut self, block: usize) -> (&'static Span, usize) {
         let span = self.span(block);
         let offset = block & self.within;
         let index = self.geometry.block_at(offset);
         if index * self.size != offset || index >= self.blocks {
-            die("free of an address inside a block", block);
+            abort_on_misuse("free of an address inside a block", block);
         }
         (span, index)
     }
@@ -167,7 +167,7 @@ impl Finder {
         }
     }
 
-    /// The span of the block's address; the end of the process if there is none of the class.
+    /// The span of the block's address; aborts the process if there is none of the class.
     #[inline(always)]
     fn span(&mut self, block: usize) -> &'static Span {
         if !self.segment.contains(block) {
@@ -175,7 +175,7 @@ impl Finder {
         }
         let span = self.segment.span(self.segment.slice_of(block) & self.heads);
         if !span.is_class(self.class) {
-            self.segment.refuse(block);
+            self.segment.abort_on_bad_free(block);
         }
         span
     }

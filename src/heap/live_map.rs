@@ -1,4 +1,4 @@
-//! The live map: which blocks the C family has handed out, and of which class.
+//! The live map: which blocks the C API has handed out, and of which class.
 //!
 //! C's `free` has no layout, so it must look the block up, and it should notice
 //! a block that is not there to be freed. One byte for each 16 bytes of a
@@ -7,7 +7,7 @@
 //! pooled block is its class, which is never 0: those are blocks of 8 bytes. The
 //! map of a slice is one page, which comes and goes with the slice's own pages.
 //!
-//! The first map is made when the C family's first block is marked, so programs
+//! The first map is made when the C API's first block is marked, so programs
 //! that are Rust throughout have none. From then on a segment is made with its
 //! map or not at all (those that were there are covered when needed): else, where
 //! address space is short, there would be memory that Rust can have and C cannot.
@@ -20,7 +20,7 @@ use core::ptr;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicUsize};
 
-/// Bytes for which there is one mark; every block of the C family is aligned so.
+/// Bytes for which there is one mark; every block of the C API is aligned so.
 pub(crate) const GRAIN: usize = 16;
 const MARKS_OF_SLICE: usize = SLICE / GRAIN;
 const _: () = assert!(MARKS_OF_SLICE == PAGE);
@@ -28,7 +28,7 @@ const _: () = assert!(MARKS_OF_SLICE == PAGE);
 /// The first segment with a map: most processes have no other, and its map is
 /// found by a comparison.
 #[repr(C)]
-struct Home {
+struct FirstSegment {
     base: AtomicUsize,
     /// How many marks the map has; 0 until the rest is set.
     marks: AtomicUsize,
@@ -41,69 +41,69 @@ struct Home {
     shared: AtomicUsize,
 }
 
-// By its distance from the code, as `local/x86_64_linux.rs` has it: across
+// By its distance from the code, as `thread_local/x86_64_linux.rs` has it: across
 // crates the compiler would look the address of a static up in a table.
 #[cfg(target_arch = "x86_64")]
 core::arch::global_asm!(
-    ".pushsection .bss.neap_home,\"aw\",@nobits",
+    ".pushsection .bss.neap_first_segment,\"aw\",@nobits",
     ".p2align 6",
-    ".globl neap_home_0_1",
-    ".hidden neap_home_0_1",
-    ".type neap_home_0_1,@object",
-    "neap_home_0_1:",
+    ".globl neap_first_segment_0_1",
+    ".hidden neap_first_segment_0_1",
+    ".type neap_first_segment_0_1,@object",
+    "neap_first_segment_0_1:",
     ".zero {size}",
-    ".size neap_home_0_1, {size}",
+    ".size neap_first_segment_0_1, {size}",
     ".popsection",
-    size = const size_of::<Home>(),
+    size = const size_of::<FirstSegment>(),
 );
 
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn home() -> &'static Home {
-    let home: *const Home;
+fn first_segment() -> &'static FirstSegment {
+    let first: *const FirstSegment;
     // SAFETY: computes an address.
     unsafe {
         core::arch::asm!(
-            "lea {}, [rip + neap_home_0_1]",
-            out(reg) home,
+            "lea {}, [rip + neap_first_segment_0_1]",
+            out(reg) first,
             options(pure, nomem, nostack, preserves_flags),
         );
     }
     // SAFETY: zeroed storage of that size, which is a valid state, all atomic.
-    unsafe { &*home }
+    unsafe { &*first }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
-fn home() -> &'static Home {
-    static HOME: Home = Home {
+fn first_segment() -> &'static FirstSegment {
+    static FIRST: FirstSegment = FirstSegment {
         base: AtomicUsize::new(0),
         marks: AtomicUsize::new(0),
         map: AtomicPtr::new(ptr::null_mut()),
         hints: AtomicPtr::new(ptr::null_mut()),
         shared: AtomicUsize::new(0),
     };
-    &HOME
+    &FIRST
 }
 
 /// The index of an address in the first segment's map; none for an address
 /// elsewhere, or one where no block can start.
 #[inline(always)]
-fn index_at_home(address: usize) -> Option<usize> {
+fn index_in_first(address: usize) -> Option<usize> {
     // Acquire pairs with the release in `cover`: who sees marks sees the rest.
-    let marks = home().marks.load(Acquire);
+    let marks = first_segment().marks.load(Acquire);
     // The rotation brings odd low bits up, beyond every index.
-    let index = address.wrapping_sub(home().base.load(Relaxed)).rotate_right(GRAIN.trailing_zeros());
+    let index = address.wrapping_sub(first_segment().base.load(Relaxed)).rotate_right(GRAIN.trailing_zeros());
     (index < marks).then_some(index)
 }
 
 /// The mark of an address in the first segment.
 #[inline(always)]
-pub(crate) fn at_home(address: usize) -> Option<&'static AtomicU8> {
-    let index = index_at_home(address)?;
-    // SAFETY: an index of the map, which is mapped for ever, and set by now.
+pub(crate) fn mark_in_first(address: usize) -> Option<&'static AtomicU8> {
+    let index = index_in_first(address)?;
+    // SAFETY: an index of the map, which is mapped forever, and set by now.
     unsafe {
-        let map = home().map.load(Relaxed);
+        let map = first_segment().map.load(Relaxed);
         hint::assert_unchecked(!map.is_null());
         Some(&*map.add(index))
     }
@@ -113,15 +113,15 @@ pub(crate) fn at_home(address: usize) -> Option<&'static AtomicU8> {
 /// lately freed or measured in its slice had.
 ///
 /// Nearly always it is this block's. To take the class from the slice and only
-/// check it against the mark, in a branch that the processor foresees, is faster
+/// check it against the mark, in a branch that the processor predicts, is faster
 /// than to wait for the mark, which was often just written.
 #[inline(always)]
-pub(crate) fn guess_at_home(address: usize) -> Option<(&'static AtomicU8, usize)> {
-    let index = index_at_home(address)?;
-    // SAFETY: as in `at_home`; there is a hint for each slice, below `CLASSES - 1`: it
+pub(crate) fn guess_in_first(address: usize) -> Option<(&'static AtomicU8, usize)> {
+    let index = index_in_first(address)?;
+    // SAFETY: as in `mark_in_first`; there is a hint for each slice, below `CLASSES - 1`: it
     // is 0, or from `note_class`.
     unsafe {
-        let (map, hints) = (home().map.load(Relaxed), home().hints.load(Relaxed));
+        let (map, hints) = (first_segment().map.load(Relaxed), first_segment().hints.load(Relaxed));
         hint::assert_unchecked(!map.is_null());
         let class = (*hints.wrapping_add(address / SLICE)).load(Relaxed) as usize + 1;
         hint::assert_unchecked(class < CLASSES);
@@ -142,7 +142,7 @@ pub(crate) fn is(mark: &AtomicU8, class: usize) -> bool {
 /// of two threads that free the same block at the same instant, one is told.
 #[inline(always)]
 pub(crate) fn end(mark: &AtomicU8, class: usize) -> bool {
-    if home().shared.load(Relaxed) != 0 {
+    if first_segment().shared.load(Relaxed) != 0 {
         return mark.compare_exchange(class as u8, 0, Relaxed, Relaxed).is_ok();
     }
     let live = is(mark, class);
@@ -154,25 +154,25 @@ pub(crate) fn end(mark: &AtomicU8, class: usize) -> bool {
 
 /// Before a second thread gets its heap, or frees a block without one.
 pub(crate) fn share() {
-    home().shared.store(1, Relaxed);
+    first_segment().shared.store(1, Relaxed);
 }
 
-/// The class of a block freed or measured in its slice, for [`guess_at_home`].
+/// The class of a block freed or measured in its slice, for [`guess_in_first`].
 pub(crate) fn note_class(address: usize, class: usize) {
     // What is noted is believed, so this is not left to the callers.
-    if (1..CLASSES).contains(&class) && index_at_home(address).is_some() {
-        // SAFETY: as in `guess_at_home`.
-        let hint = unsafe { &*home().hints.load(Relaxed).wrapping_add(address / SLICE) };
+    if (1..CLASSES).contains(&class) && index_in_first(address).is_some() {
+        // SAFETY: as in `guess_in_first`.
+        let hint = unsafe { &*first_segment().hints.load(Relaxed).wrapping_add(address / SLICE) };
         hint.store(class as u32 - 1, Relaxed);
     }
 }
 
 /// The mark of an address in any segment that has a map.
 pub(crate) fn find(address: usize) -> Option<&'static AtomicU8> {
-    at_home(address).or_else(|| {
+    mark_in_first(address).or_else(|| {
         let segment = Segment::of(address).filter(|_| address.is_multiple_of(GRAIN))?;
         let map = segment.live.load(Acquire);
-        // SAFETY: as in `at_home`.
+        // SAFETY: as in `mark_in_first`.
         (!map.is_null()).then(|| unsafe { &*map.add((address - segment.base) / GRAIN) })
     })
 }
@@ -185,12 +185,12 @@ pub(crate) fn find_or_cover(block: usize) -> Option<&'static AtomicU8> {
     })
 }
 
-/// Bytes of the map for a slice of a new segment; 0 while the C family has no blocks.
+/// Bytes of the map for a slice of a new segment; 0 while the C API has no blocks.
 pub(crate) fn bytes_of_slice() -> usize {
-    if home().map.load(Relaxed).is_null() { 0 } else { MARKS_OF_SLICE }
+    if first_segment().map.load(Relaxed).is_null() { 0 } else { MARKS_OF_SLICE }
 }
 
-/// Makes the map of a segment that was there before the C family's first block.
+/// Makes the map of a segment that was there before the C API's first block.
 #[cold]
 fn cover(segment: &'static Segment) -> Option<()> {
     let marks = segment.slices * SLICE / GRAIN;
@@ -202,11 +202,11 @@ fn cover(segment: &'static Segment) -> Option<()> {
         return Some(());
     }
     map.keep();
-    if home().map.compare_exchange(ptr::null_mut(), fresh, AcqRel, Relaxed).is_ok() {
-        home().base.store(segment.base, Relaxed);
+    if first_segment().map.compare_exchange(ptr::null_mut(), fresh, AcqRel, Relaxed).is_ok() {
+        first_segment().base.store(segment.base, Relaxed);
         let hints = fresh.wrapping_add(marks).cast::<AtomicU32>();
-        home().hints.store(hints.wrapping_sub(segment.base / SLICE), Relaxed);
-        home().marks.store(marks, Release);
+        first_segment().hints.store(hints.wrapping_sub(segment.base / SLICE), Relaxed);
+        first_segment().marks.store(marks, Release);
     }
     Some(())
 }

@@ -9,24 +9,23 @@
 //! the last. What comes next and is not served by them has them make way.
 
 use crate::base::epoch;
-use crate::base::fatal::die;
+use crate::base::fatal::abort_on_misuse;
 use crate::base::size_class::{PAGE, RUN_MAX};
 use crate::config::settings;
-use crate::config::soft_limit::HUGE as MAPPED;
+use crate::config::soft_limit::MAPPED;
 use crate::heap::metadata;
-use crate::platform::{self, Lock};
+use crate::platform::{self, Lock, Mapping};
 use core::mem::ManuallyDrop;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use memmap2::{MmapMut, RemapOptions};
 
 const BUCKETS: usize = 256;
 /// The largest mapping that is kept after a free, and all that are.
 const KEPT_ONE: usize = 32 << 20;
 const KEPT_ALL: usize = 64 << 20;
 
-struct Huge {
-    mapping: ManuallyDrop<MmapMut>,
+struct Mapped {
+    mapping: ManuallyDrop<Mapping>,
     /// The block's address: the mapping's, unless the alignment is above a page.
     start: usize,
     /// What it may not move away from.
@@ -35,17 +34,17 @@ struct Huge {
     used: usize,
     /// When it was freed, or got its present size.
     epoch: u64,
-    next: *mut Huge,
+    next: *mut Mapped,
 }
 
 struct Table {
-    in_use: [*mut Huge; BUCKETS],
+    in_use: [*mut Mapped; BUCKETS],
     /// Bytes of the mappings on `in_use`, but for tails.
     in_use_bytes: usize,
     /// Bytes that could be cut off them.
     tail_bytes: usize,
     most: Most,
-    kept: *mut Huge,
+    kept: *mut Mapped,
     kept_bytes: usize,
 }
 
@@ -89,9 +88,9 @@ fn try_alloc(size: usize, align: usize, zeroed: bool) -> Option<usize> {
         }
     };
     // SAFETY: the node is ours alone.
-    let huge = unsafe { &mut *node.as_ptr() };
-    (huge.used, huge.align, huge.epoch) = (bytes, align, epoch::current());
-    let start = huge.start;
+    let mapped = unsafe { &mut *node.as_ptr() };
+    (mapped.used, mapped.align, mapped.epoch) = (bytes, align, epoch::current());
+    let start = mapped.start;
     IN_USE.fetch_add(bytes, Relaxed);
     put_in_use(node);
     Some(start)
@@ -99,7 +98,7 @@ fn try_alloc(size: usize, align: usize, zeroed: bool) -> Option<usize> {
 
 /// Enters a block, and has what is kept and tails make way for it, before its own new
 /// pages are touched.
-fn put_in_use(node: NonNull<Huge>) {
+fn put_in_use(node: NonNull<Mapped>) {
     let mut table = TABLE.lock();
     table.insert(node);
     loop {
@@ -108,7 +107,7 @@ fn put_in_use(node: NonNull<Huge>) {
             return;
         }
         // What has been free the longest.
-        let Some(kept) = table.take_kept_if(|huge| huge.next.is_null()) else {
+        let Some(kept) = table.take_kept_if(|mapped| mapped.next.is_null()) else {
             table.cut_tails(true, surplus);
             return;
         };
@@ -119,22 +118,22 @@ fn put_in_use(node: NonNull<Huge>) {
     }
 }
 
-fn create(total: usize, align: usize) -> Option<NonNull<Huge>> {
-    let node = metadata::take(size_of::<Huge>())?.cast::<Huge>();
-    let Some(mapping) = platform::map(total) else {
+fn create(total: usize, align: usize) -> Option<NonNull<Mapped>> {
+    let node = metadata::alloc(size_of::<Mapped>())?.cast::<Mapped>();
+    let Some(mapping) = Mapping::new(total) else {
         // SAFETY: just taken.
-        unsafe { metadata::give(node.cast(), size_of::<Huge>()) };
+        unsafe { metadata::free(node.cast(), size_of::<Mapped>()) };
         return None;
     };
-    if let Some(huge_pages) = settings::huge_pages_if_said() {
+    if let Some(huge_pages) = settings::huge_pages_if_configured() {
         // SAFETY: the whole mapping, in no use yet.
-        unsafe { platform::set_huge_pages(mapping.as_ptr().cast_mut(), total, huge_pages) };
+        unsafe { platform::set_huge_pages(mapping.start(), total, huge_pages) };
     }
-    let start = (mapping.as_ptr() as usize).next_multiple_of(align.max(1));
+    let start = (mapping.start() as usize).next_multiple_of(align.max(1));
     MAPPED.fetch_add(total, Relaxed);
     // SAFETY: the piece is ours and large enough.
     unsafe {
-        node.write(Huge {
+        node.write(Mapped {
             mapping: ManuallyDrop::new(mapping),
             start,
             align,
@@ -146,21 +145,21 @@ fn create(total: usize, align: usize) -> Option<NonNull<Huge>> {
     Some(node)
 }
 
-/// Gives a block back; the end of the process if it is none.
+/// Gives a block back; aborts the process if it is none.
 pub(crate) fn free(block: usize) {
     let mut table = TABLE.lock();
     let Some(mut node) = table.remove(block) else {
         drop(table);
-        die("double free, or free of a block that was not allocated by Neap", block)
+        abort_on_misuse("double free, or free of a block that was not allocated by Neap", block)
     };
     // SAFETY: off the table, so ours alone.
-    let huge = unsafe { node.as_mut() };
-    let length = huge.mapping.len();
-    IN_USE.fetch_sub(huge.used, Relaxed);
-    let plain = huge.is_plain();
+    let mapped = unsafe { node.as_mut() };
+    let length = mapped.mapping.len();
+    IN_USE.fetch_sub(mapped.used, Relaxed);
+    let plain = mapped.is_plain();
     if plain && length <= KEPT_ONE && table.kept_bytes + length <= KEPT_ALL {
-        huge.epoch = epoch::current();
-        huge.next = table.kept;
+        mapped.epoch = epoch::current();
+        mapped.next = table.kept;
         table.kept = node.as_ptr();
         table.kept_bytes += length;
     } else {
@@ -176,13 +175,13 @@ pub(crate) fn resize(block: usize, size: usize) -> Option<*mut u8> {
     let bytes = size.checked_next_multiple_of(PAGE)?;
     let mut node = TABLE.lock().remove(block)?;
     // SAFETY: off the table, so ours alone.
-    let huge = unsafe { node.as_mut() };
-    let fits = huge.is_plain() && (bytes <= huge.mapping.len() || huge.remap(bytes));
+    let mapped = unsafe { node.as_mut() };
+    let fits = mapped.is_plain() && (bytes <= mapped.mapping.len() || mapped.remap(bytes));
     if fits {
-        IN_USE.fetch_add(bytes.wrapping_sub(huge.used), Relaxed);
-        (huge.used, huge.epoch) = (bytes, epoch::current());
+        IN_USE.fetch_add(bytes.wrapping_sub(mapped.used), Relaxed);
+        (mapped.used, mapped.epoch) = (bytes, epoch::current());
     }
-    let start = huge.start;
+    let start = mapped.start;
     put_in_use(node);
     fits.then_some(start as *mut u8)
 }
@@ -192,7 +191,7 @@ pub(crate) fn size(block: usize) -> Option<usize> {
     let mut table = TABLE.lock();
     let first = *table.bucket(block);
     // SAFETY: nodes on a list are alive, and reached under the lock only.
-    unsafe { nodes(first) }.find(|huge| huge.start == block).map(|huge| huge.used)
+    unsafe { nodes(first) }.find(|mapped| mapped.start == block).map(|mapped| mapped.used)
 }
 
 /// Unmaps what stayed free for a whole epoch, or with `all`, whatever is free.
@@ -222,12 +221,12 @@ pub(crate) fn nothing_kept() -> bool {
 
 /// # Safety
 /// The node is the caller's alone, and so are the block's pages.
-unsafe fn destroy(mut node: NonNull<Huge>) {
+unsafe fn destroy(mut node: NonNull<Mapped>) {
     // SAFETY: by contract.
     unsafe {
         MAPPED.fetch_sub(node.as_ref().mapping.len(), Relaxed);
         ManuallyDrop::drop(&mut node.as_mut().mapping);
-        metadata::give(node.cast(), size_of::<Huge>());
+        metadata::free(node.cast(), size_of::<Mapped>());
     }
 }
 
@@ -243,10 +242,10 @@ pub(crate) unsafe fn unlock_after_fork() {
     unsafe { TABLE.force_unlock() };
 }
 
-impl Huge {
+impl Mapped {
     /// The block starts where the mapping does, so that it can be resized.
     fn is_plain(&self) -> bool {
-        self.start == self.mapping.as_ptr() as usize
+        self.start == self.mapping.start() as usize
     }
 
     /// Bytes that the block does not use and that can be cut off.
@@ -258,12 +257,12 @@ impl Huge {
     /// cost the block its alignment: it may be aligned by chance.
     fn remap(&mut self, bytes: usize) -> bool {
         let before = self.mapping.len();
-        let options = RemapOptions::new().may_move(bytes > before && self.align <= PAGE);
+        let may_move = bytes > before && self.align <= PAGE;
         // SAFETY: only bytes that the block does not use are cut off; it moves
         // only if its owner asked for more, and keeps no other address.
-        let done = unsafe { self.mapping.remap(bytes, options) }.is_ok();
+        let done = unsafe { self.mapping.resize(bytes, may_move) };
         if done {
-            self.start = self.mapping.as_ptr() as usize;
+            self.start = self.mapping.start() as usize;
             MAPPED.fetch_add(bytes.wrapping_sub(before), Relaxed);
         }
         done
@@ -271,32 +270,32 @@ impl Huge {
 }
 
 impl Table {
-    fn bucket(&mut self, block: usize) -> &mut *mut Huge {
+    fn bucket(&mut self, block: usize) -> &mut *mut Mapped {
         // The upper bits of a product: the system aligns large mappings to 2 MiB.
         let spread = (block / PAGE).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         &mut self.in_use[spread >> (usize::BITS - BUCKETS.trailing_zeros())]
     }
 
-    fn insert(&mut self, mut node: NonNull<Huge>) {
+    fn insert(&mut self, mut node: NonNull<Mapped>) {
         // SAFETY: the node is the caller's alone until it is linked here.
-        let huge = unsafe { node.as_mut() };
-        self.in_use_bytes += huge.mapping.len() - huge.tail();
-        self.tail_bytes += huge.tail();
+        let mapped = unsafe { node.as_mut() };
+        self.in_use_bytes += mapped.mapping.len() - mapped.tail();
+        self.tail_bytes += mapped.tail();
         self.most.note(self.in_use_bytes);
-        let bucket = self.bucket(huge.start);
-        huge.next = *bucket;
+        let bucket = self.bucket(mapped.start);
+        mapped.next = *bucket;
         *bucket = node.as_ptr();
     }
 
-    fn remove(&mut self, block: usize) -> Option<NonNull<Huge>> {
+    fn remove(&mut self, block: usize) -> Option<NonNull<Mapped>> {
         // SAFETY: nodes on a list are alive, and reached under the lock only.
-        let node = unsafe { unlink(self.bucket(block), |huge| huge.start == block) }?;
+        let node = unsafe { unlink(self.bucket(block), |mapped| mapped.start == block) }?;
         // What was in use until now was so in this epoch.
         self.most.note(self.in_use_bytes);
         // SAFETY: off the list, so ours alone.
-        let huge = unsafe { node.as_ref() };
-        self.in_use_bytes -= huge.mapping.len() - huge.tail();
-        self.tail_bytes -= huge.tail();
+        let mapped = unsafe { node.as_ref() };
+        self.in_use_bytes -= mapped.mapping.len() - mapped.tail();
+        self.tail_bytes -= mapped.tail();
         Some(node)
     }
 
@@ -313,12 +312,12 @@ impl Table {
         let mut bytes = 0;
         for mut at in self.in_use {
             // SAFETY: as in `remove`.
-            while let Some(huge) = unsafe { at.as_mut() } {
-                let (cut, expired) = (huge.tail().min(most - bytes), all || huge.epoch + 1 < now);
-                if expired && cut > 0 && huge.remap(huge.mapping.len() - cut) {
+            while let Some(mapped) = unsafe { at.as_mut() } {
+                let (cut, expired) = (mapped.tail().min(most - bytes), all || mapped.epoch + 1 < now);
+                if expired && cut > 0 && mapped.remap(mapped.mapping.len() - cut) {
                     bytes += cut;
                 }
-                at = huge.next;
+                at = mapped.next;
             }
         }
         self.tail_bytes -= bytes;
@@ -326,27 +325,27 @@ impl Table {
     }
 
     /// The smallest kept mapping that holds `bytes`.
-    fn take_kept(&mut self, bytes: usize) -> Option<NonNull<Huge>> {
+    fn take_kept(&mut self, bytes: usize) -> Option<NonNull<Mapped>> {
         let fits = |length: usize| length >= bytes;
         let mut best = usize::MAX;
         let mut at = self.kept;
-        while let Some(huge) = NonNull::new(at) {
+        while let Some(mapped) = NonNull::new(at) {
             // SAFETY: as in `remove`.
-            let huge = unsafe { huge.as_ref() };
-            if fits(huge.mapping.len()) {
-                best = best.min(huge.mapping.len());
+            let mapped = unsafe { mapped.as_ref() };
+            if fits(mapped.mapping.len()) {
+                best = best.min(mapped.mapping.len());
             }
-            at = huge.next;
+            at = mapped.next;
         }
-        self.take_kept_if(|huge| huge.mapping.len() == best)
+        self.take_kept_if(|mapped| mapped.mapping.len() == best)
     }
 
-    fn take_expired(&mut self, all: bool) -> Option<NonNull<Huge>> {
+    fn take_expired(&mut self, all: bool) -> Option<NonNull<Mapped>> {
         let now = epoch::current();
-        self.take_kept_if(|huge| all || huge.epoch + 1 < now)
+        self.take_kept_if(|mapped| all || mapped.epoch + 1 < now)
     }
 
-    fn take_kept_if(&mut self, wanted: impl Fn(&Huge) -> bool) -> Option<NonNull<Huge>> {
+    fn take_kept_if(&mut self, wanted: impl Fn(&Mapped) -> bool) -> Option<NonNull<Mapped>> {
         // SAFETY: as in `remove`.
         let node = unsafe { unlink(&mut self.kept, wanted) }?;
         // SAFETY: off the list, so ours alone.
@@ -372,24 +371,24 @@ impl Most {
 ///
 /// # Safety
 /// Every node on the list is alive, and none is changed while the iterator is used.
-unsafe fn nodes<'a>(first: *mut Huge) -> impl Iterator<Item = &'a Huge> {
+unsafe fn nodes<'a>(first: *mut Mapped) -> impl Iterator<Item = &'a Mapped> {
     // SAFETY: by contract.
-    core::iter::successors(unsafe { first.as_ref() }, |huge| unsafe { huge.next.as_ref() })
+    core::iter::successors(unsafe { first.as_ref() }, |mapped| unsafe { mapped.next.as_ref() })
 }
 
 /// Takes the first node that is `wanted` off a list.
 ///
 /// # Safety
 /// Every node on the list is alive and reached by nobody else.
-unsafe fn unlink(mut link: &mut *mut Huge, wanted: impl Fn(&Huge) -> bool) -> Option<NonNull<Huge>> {
+unsafe fn unlink(mut link: &mut *mut Mapped, wanted: impl Fn(&Mapped) -> bool) -> Option<NonNull<Mapped>> {
     loop {
         // SAFETY: by contract.
-        let huge = unsafe { NonNull::new(*link)?.as_mut() };
-        if wanted(huge) {
-            *link = huge.next;
-            return Some(NonNull::from(huge));
+        let mapped = unsafe { NonNull::new(*link)?.as_mut() };
+        if wanted(mapped) {
+            *link = mapped.next;
+            return Some(NonNull::from(mapped));
         }
-        link = &mut huge.next;
+        link = &mut mapped.next;
     }
 }
 

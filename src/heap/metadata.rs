@@ -1,9 +1,9 @@
-//! Memory for the allocator's own books, apart from every block, so that no
+//! Memory for the allocator's own data, apart from every block, so that no
 //! write through a stray pointer into a freed block can reach it.
 //!
 //! Pieces are multiples of 64 bytes, cut from mappings of their own, and never
 //! unmapped: whoever reads a piece late reads a piece. Small ones are kept on
-//! free lists by size; large ones, a thread's heap, are for ever.
+//! free lists by size; large ones, a thread's heap, are forever.
 
 use crate::platform::{self, Lock};
 use core::ptr::{self, NonNull};
@@ -31,7 +31,7 @@ unsafe impl Send for Store {}
 static STORE: Lock<Store> = Lock::new(Store { free: [ptr::null_mut(); SIZES], next: 0, end: 0 });
 
 /// A piece of at least `bytes` bytes, aligned to 64; its content is arbitrary.
-pub(crate) fn take(bytes: usize) -> Option<NonNull<u8>> {
+pub(crate) fn alloc(bytes: usize) -> Option<NonNull<u8>> {
     let size = bytes.checked_next_multiple_of(SMALLEST)?;
     let mut store = STORE.lock();
     if let Some(list) = store.free.get_mut(list_of(bytes))
@@ -44,12 +44,12 @@ pub(crate) fn take(bytes: usize) -> Option<NonNull<u8>> {
     store.cut(size)
 }
 
-/// Gives a piece from [`take`] back.
+/// Frees a piece from [`alloc`].
 ///
 /// # Safety
-/// `piece` came from `take(bytes)` with the same `bytes`, at most 1 KiB, and is
+/// `piece` came from `alloc(bytes)` with the same `bytes`, at most 1 KiB, and is
 /// used no more.
-pub(crate) unsafe fn give(piece: NonNull<u8>, bytes: usize) {
+pub(crate) unsafe fn free(piece: NonNull<u8>, bytes: usize) {
     let list = list_of(bytes);
     debug_assert!(list < SIZES);
     let mut store = STORE.lock();
@@ -102,14 +102,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_piece_given_back_is_taken_again() {
-        let first = take(700).unwrap();
+    fn a_piece_given_back_is_used_again() {
+        let first = alloc(700).unwrap();
         assert_eq!(first.as_ptr() as usize % SMALLEST, 0);
         // SAFETY: just taken, with the same size.
-        unsafe { give(first, 700) };
-        let second = take(650).unwrap();
+        unsafe { free(first, 700) };
+        let second = alloc(650).unwrap();
         // SAFETY: as above.
-        unsafe { give(second, 650) };
-        assert!(take(usize::MAX / 4).is_none() && take(usize::MAX).is_none());
+        unsafe { free(second, 650) };
+        assert!(alloc(usize::MAX / 4).is_none() && alloc(usize::MAX).is_none());
     }
 }

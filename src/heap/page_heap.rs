@@ -10,9 +10,8 @@
 
 use crate::base::residency;
 use crate::base::size_class::{PAGES_PER_SLICE, SLICE};
-#[cfg(target_os = "linux")]
 use crate::heap::live_map;
-use crate::heap::segment::{BOOKS, FRESH, RESIDENT, Segment};
+use crate::heap::segment::{FRESH, METADATA, RESIDENT, Segment};
 use crate::heap::transparent_huge_pages;
 use crate::platform::{self, Guard, Lock};
 use core::sync::atomic::Ordering::Relaxed;
@@ -21,7 +20,7 @@ struct Totals {
     /// Free resident slices of all segments: none, and a search can be spared.
     resident: usize,
     /// How many of them nobody needed in this epoch: their least number, and
-    /// those that came home unused.
+    /// those freed unused.
     idle: usize,
     /// A thread makes a huge page, for all that need slices soon; others take
     /// fresh ones meanwhile, and not 2 MiB each.
@@ -47,14 +46,14 @@ impl Run {
 /// Takes `slices` (at most 64) neighbouring slices, the first a multiple of
 /// `align` slices from a granule; `for_span` if they are for a span, which
 /// more are likely to follow. The mask tells which may be resident; the others read as zero.
-pub(crate) fn take(slices: usize, align: usize, for_span: bool) -> Option<(Run, u64)> {
+pub(crate) fn alloc(slices: usize, align: usize, for_span: bool) -> Option<(Run, u64)> {
     let mut heap = HEAP.lock();
-    if let Some(taken) = heap.take_resident(slices, align) {
+    if let Some(taken) = heap.alloc_resident(slices, align) {
         return Some(taken);
     }
     if for_span && !heap.opening && transparent_huge_pages::are_wanted() {
         heap = open_huge_page(heap);
-        if let Some(taken) = heap.take_resident(slices, align) {
+        if let Some(taken) = heap.alloc_resident(slices, align) {
             return Some(taken);
         }
     }
@@ -64,18 +63,10 @@ pub(crate) fn take(slices: usize, align: usize, for_span: bool) -> Option<(Run, 
     if let Some(run) = find(slices, align, any) {
         return Some((run, heap.claim(run)));
     }
-    let segment = Segment::create(live_bytes())?;
+    let segment = Segment::create(live_map::bytes_of_slice())?;
     segment.bits(FRESH).iter().for_each(|word| word.store(u64::MAX, Relaxed));
     let run = find_in(segment, slices, align, |word| any(segment, word))?;
     Some((run, heap.claim(run)))
-}
-
-/// Bytes of the live map that a slice of a new segment needs.
-fn live_bytes() -> usize {
-    #[cfg(target_os = "linux")]
-    return live_map::bytes_of_slice();
-    #[cfg(not(target_os = "linux"))]
-    return 0;
 }
 
 /// Makes a huge page of fresh slices, which are free and resident then; without the lock
@@ -118,15 +109,15 @@ pub(crate) fn extend(run: Run, slices: usize) -> Option<u64> {
 
 /// Gives slices back; `resident` tells which may hold pages, `recent` whether
 /// the program used them in this epoch.
-pub(crate) fn give(run: Run, resident: u64, recent: bool) {
+pub(crate) fn free(run: Run, resident: u64, recent: bool) {
     HEAP.lock().put(run, resident, recent);
 }
 
 /// Returns the pages of free slices of a group of 64, of as many as nobody
 /// needed in this epoch, or of all (`age` false). If all 64 are free then, the
-/// pages of their books go too. Gives how many slices.
+/// pages of their headers go too. Gives how many slices.
 pub(crate) fn release(segment: &'static Segment, group: usize, age: bool) -> usize {
-    let [fresh, resident, books] = [FRESH, RESIDENT, BOOKS].map(|which| &segment.bits(which)[group]);
+    let [fresh, resident, headers] = [FRESH, RESIDENT, METADATA].map(|which| &segment.bits(which)[group]);
     let (old, all) = {
         let mut heap = HEAP.lock();
         let old = highest(resident.load(Relaxed), if age { heap.idle } else { usize::MAX });
@@ -134,7 +125,7 @@ pub(crate) fn release(segment: &'static Segment, group: usize, age: bool) -> usi
         let count = old.count_ones() as usize;
         heap.resident -= count;
         heap.idle = heap.idle.saturating_sub(count).min(heap.resident);
-        let all = old | fresh.load(Relaxed) == u64::MAX && books.swap(0, Relaxed) != 0;
+        let all = old | fresh.load(Relaxed) == u64::MAX && headers.swap(0, Relaxed) != 0;
         if all {
             fresh.store(0, Relaxed);
         }
@@ -143,7 +134,7 @@ pub(crate) fn release(segment: &'static Segment, group: usize, age: bool) -> usi
     // The slices are on no bitmap: ours, without the lock.
     let returned = release_slices(segment, group, old);
     if all {
-        segment.release_books(group);
+        segment.release_headers(group);
     }
     let mut heap = HEAP.lock();
     fresh.fetch_or(if all { !old | returned } else { returned }, Relaxed);
@@ -168,7 +159,6 @@ fn release_slices(segment: &'static Segment, group: usize, slices: u64) -> u64 {
         // SAFETY: free slices that nobody can take meanwhile.
         if unsafe { platform::release_part(run.start() as *mut u8, count * SLICE, part) } {
             transparent_huge_pages::end(segment, run.first, count);
-            #[cfg(target_os = "linux")]
             live_map::release(segment, run.first, count);
             returned |= mask(count) << first;
         }
@@ -179,15 +169,15 @@ fn release_slices(segment: &'static Segment, group: usize, slices: u64) -> u64 {
 /// Whether a group may have something to release; a look without the lock.
 pub(crate) fn may_release(segment: &Segment, group: usize) -> bool {
     let word = |which: usize| segment.bits(which)[group].load(Relaxed);
-    word(RESIDENT) != 0 || (word(BOOKS) != 0 && word(FRESH) == u64::MAX)
+    word(RESIDENT) != 0 || (word(METADATA) != 0 && word(FRESH) == u64::MAX)
 }
 
 /// The first slice from `slice` on whose group of 64 may have a span or run.
-/// The others' books are not to be looked at: a tick would make each of their
+/// The others' headers are not to be looked at: a tick would make each of their
 /// pages present, 9 MiB to a segment.
 pub(crate) fn next_in_use(segment: &Segment, slice: usize) -> Option<usize> {
-    let books = segment.bits(BOOKS).get(slice / 64..)?;
-    let ahead = books.iter().position(|word| word.load(Relaxed) != 0)?;
+    let headers = segment.bits(METADATA).get(slice / 64..)?;
+    let ahead = headers.iter().position(|word| word.load(Relaxed) != 0)?;
     Some(if ahead == 0 { slice } else { (slice / 64 + ahead) * 64 })
 }
 
@@ -212,7 +202,7 @@ pub(crate) unsafe fn unlock_after_fork() {
 }
 
 impl Totals {
-    fn take_resident(&mut self, slices: usize, align: usize) -> Option<(Run, u64)> {
+    fn alloc_resident(&mut self, slices: usize, align: usize) -> Option<(Run, u64)> {
         if self.resident < slices {
             return None;
         }
@@ -240,7 +230,7 @@ impl Totals {
             clear(run.segment, which, run.first, mask(run.slices));
         }
         for group in run.first / 64..=(run.first + run.slices - 1) / 64 {
-            run.segment.bits(BOOKS)[group].store(1, Relaxed);
+            run.segment.bits(METADATA)[group].store(1, Relaxed);
         }
         self.resident -= resident.count_ones() as usize;
         self.idle = self.idle.min(self.resident);
@@ -350,12 +340,13 @@ mod tests {
         for first in 0..128 {
             for slices in 1..=64 {
                 let bits = mask(slices) & 0xd000_0000_f0f0_0a0b;
-                set(segment, BOOKS, first, bits);
-                assert_eq!(get(segment, BOOKS, first, slices), bits);
-                let all: u32 = segment.bits(BOOKS).iter().map(|word| word.load(Relaxed).count_ones()).sum();
+                set(segment, METADATA, first, bits);
+                assert_eq!(get(segment, METADATA, first, slices), bits);
+                let all: u32 =
+                    segment.bits(METADATA).iter().map(|word| word.load(Relaxed).count_ones()).sum();
                 assert_eq!(all, bits.count_ones());
-                clear(segment, BOOKS, first, bits);
-                assert!(segment.bits(BOOKS).iter().all(|word| word.load(Relaxed) == 0));
+                clear(segment, METADATA, first, bits);
+                assert!(segment.bits(METADATA).iter().all(|word| word.load(Relaxed) == 0));
             }
         }
     }

@@ -12,7 +12,7 @@ use core::ptr;
 pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> *mut u8 {
     let slices = size.div_ceil(SLICE).max(1);
     let align = align.div_ceil(SLICE).max(1);
-    let Some((run, resident)) = page_heap::take(slices, align, false) else { return ptr::null_mut() };
+    let Some((run, resident)) = page_heap::alloc(slices, align, false) else { return ptr::null_mut() };
     residency::add((slices - resident.count_ones() as usize) * PAGES_PER_SLICE);
     if zeroed {
         clear(run, resident);
@@ -24,16 +24,16 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> *mut u8 {
 
 /// Gives a run back; `recent` if the program let it go in this epoch.
 ///
-/// Ends the process unless `block` starts a run of the kind that holds `size`.
+/// Aborts the process unless `block` starts a run of the kind that holds `size`.
 pub(crate) fn free(block: usize, size: usize, recent: bool) {
     let segment = Segment::of_freed(block);
     let first = segment.slice_of(block);
     let head = segment.span(first);
     let (_, slices) = head.extent();
     if !block.is_multiple_of(SLICE) || !head.retire(kind_of(size)) {
-        segment.refuse(block);
+        segment.abort_on_bad_free(block);
     }
-    page_heap::give(Run { segment, first, slices }, u64::MAX, recent);
+    page_heap::free(Run { segment, first, slices }, u64::MAX, recent);
 }
 
 /// Changes the size of a run too large to be pooled where it lies, if it can.
@@ -54,7 +54,7 @@ pub(crate) fn resize(block: usize, size: usize) -> bool {
     }
     head.set_run_pages(size.div_ceil(PAGE));
     if wanted < slices {
-        page_heap::give(Run { segment, first: first + wanted, slices: slices - wanted }, u64::MAX, true);
+        page_heap::free(Run { segment, first: first + wanted, slices: slices - wanted }, u64::MAX, true);
     }
     true
 }

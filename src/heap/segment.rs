@@ -1,7 +1,7 @@
 //! Segments: the aligned address space that slices are cut from, and the map
 //! from an address to its segment.
 
-use crate::base::fatal::die;
+use crate::base::fatal::abort_on_misuse;
 use crate::base::size_class::{GEOMETRY, PAGE, RUN_MAX, SLICE};
 use crate::heap::metadata;
 use crate::heap::span::{Kind, Span};
@@ -16,10 +16,10 @@ const GRANULE: usize = RUN_MAX;
 pub(crate) const FRESH: usize = 0;
 /// Free ones that hold pages.
 pub(crate) const RESIDENT: usize = 1;
-/// A word to a group of 64 slices: not 0 if their books may be resident.
-pub(crate) const BOOKS: usize = 2;
+/// A word to a group of 64 slices: not 0 if their headers may be resident.
+pub(crate) const METADATA: usize = 2;
 /// Those in a huge page that is whole.
-pub(crate) const HUGE: usize = 3;
+pub(crate) const HUGE_PAGE: usize = 3;
 const BITMAPS: usize = 4;
 /// Address space asked for at once; less where the system grants less.
 const LARGEST: usize = 1 << 30;
@@ -41,9 +41,9 @@ pub(crate) struct Segment {
     spans: NonNull<Span>,
     next: AtomicPtr<Segment>,
     /// Which slices are free and how they are backed: [`BITMAPS`] arrays of
-    /// [`Segment::words`] words each. But for [`HUGE`] the page heap's lock guards them.
+    /// [`Segment::words`] words each. But for [`HUGE_PAGE`] the page heap's lock guards them.
     bits: NonNull<AtomicU64>,
-    /// The live map of the C family, if it has one yet (see `live.rs`).
+    /// The live map of the C API, if it has one yet (see `live.rs`).
     pub(crate) live: AtomicPtr<AtomicU8>,
 }
 
@@ -53,12 +53,12 @@ unsafe impl Sync for Segment {}
 static FIRST: AtomicPtr<Segment> = AtomicPtr::new(ptr::null_mut());
 
 impl Segment {
-    /// The books of slice `index`.
+    /// The header of slice `index`.
     #[inline]
     pub(crate) fn span(&self, index: usize) -> &'static Span {
         debug_assert!(index < self.slices);
         // SAFETY: `spans` is an array of `slices` zeroed spans, which is a
-        // valid state, mapped for ever.
+        // valid state, mapped forever.
         unsafe { &*self.spans.as_ptr().add(index) }
     }
 
@@ -73,26 +73,26 @@ impl Segment {
         address.wrapping_sub(self.base) / SLICE < self.slices
     }
 
-    /// The segment of a block to be freed; the end of the process if there is none.
+    /// The segment of a block to be freed; aborts the process if there is none.
     #[inline(never)]
     pub(crate) fn of_freed(block: usize) -> &'static Segment {
         match Self::of(block) {
             Some(segment) => segment,
-            None => die("free of a block that was not allocated by Neap", block),
+            None => abort_on_misuse("free of a block that was not allocated by Neap", block),
         }
     }
 
-    /// Ends the process: what was freed is no block in use of the size said.
+    /// Aborts the process: what was freed is no block in use of the size said.
     #[cold]
-    pub(crate) fn refuse(&self, block: usize) -> ! {
+    pub(crate) fn abort_on_bad_free(&self, block: usize) -> ! {
         match self.place_of(block) {
-            Place::Free => die("double free", block),
-            Place::Start => die("free with a size that is not the block's", block),
-            Place::Inside => die("free of an address inside a block", block),
+            Place::Free => abort_on_misuse("double free", block),
+            Place::Start => abort_on_misuse("free with a size that is not the block's", block),
+            Place::Inside => abort_on_misuse("free of an address inside a block", block),
         }
     }
 
-    /// What an address is; a search, for those who will end the process.
+    /// What an address is; a search, for those who will abort.
     #[cold]
     pub(crate) fn place_of(&self, address: usize) -> Place {
         let slice = self.slice_of(address);
@@ -116,21 +116,21 @@ impl Segment {
         self.slices.div_ceil(64)
     }
 
-    /// A bitmap of the slices: [`FRESH`], [`RESIDENT`], [`BOOKS`] or [`HUGE`].
+    /// A bitmap of the slices: [`FRESH`], [`RESIDENT`], [`METADATA`] or [`HUGE_PAGE`].
     pub(crate) fn bits(&self, which: usize) -> &'static [AtomicU64] {
         debug_assert!(which < BITMAPS);
-        // SAFETY: so many arrays of `words` words each, mapped for ever.
+        // SAFETY: so many arrays of `words` words each, mapped forever.
         unsafe { core::slice::from_raw_parts(self.bits.as_ptr().add(which * self.words()), self.words()) }
     }
 
-    /// Returns the pages that the books of a group of 64 free slices lie on;
+    /// Returns the pages that the headers of a group of 64 free slices lie on;
     /// zeroed, they say as before that the slices are free.
-    pub(crate) fn release_books(&self, group: usize) {
+    pub(crate) fn release_headers(&self, group: usize) {
         const BYTES: usize = 64 * size_of::<Span>();
         const { assert!(BYTES.is_multiple_of(PAGE)) };
         let start = self.spans.as_ptr().wrapping_add(group * 64).cast::<u8>();
         // SAFETY: whole pages; late looks of others at a span that is free
-        // accept zeros. If the system refuses, the books stay as they are.
+        // accept zeros. If the system refuses, the headers stay as they are.
         unsafe { platform::release(start, BYTES) };
     }
 
@@ -177,7 +177,7 @@ impl Segment {
         let live = if live_bytes == 0 { None } else { Some(Reservation::new(slices * live_bytes, PAGE)?) };
         let base = space.start.as_ptr() as usize;
         map::prepare(base, bytes)?;
-        let segment = metadata::take(size_of::<Segment>())?.cast::<Segment>();
+        let segment = metadata::alloc(size_of::<Segment>())?.cast::<Segment>();
         space.keep();
         let (spans, bits) = (spans.keep().cast(), bits.keep().cast());
         let next = AtomicPtr::new(FIRST.load(Relaxed));
@@ -198,14 +198,15 @@ impl Segment {
     }
 }
 
-/// A two-level table by granule: 47 bits of address are 2^12 leaves of 2^13.
+/// A two-level table by granule; 47 bits of address are 2^12 leaves of 2^13.
 mod map {
     use super::*;
+    use crate::platform::ADDRESS_BITS;
     use core::ops::Range;
 
     const GRANULE_BITS: u32 = GRANULE.trailing_zeros();
     const LEAF_BITS: u32 = 13;
-    const ROOT: usize = 1 << (47 - GRANULE_BITS - LEAF_BITS);
+    const ROOT: usize = 1 << (ADDRESS_BITS - GRANULE_BITS - LEAF_BITS);
 
     type Leaf = [AtomicPtr<Segment>; 1 << LEAF_BITS];
 

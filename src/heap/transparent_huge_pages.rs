@@ -17,7 +17,7 @@ use crate::base::residency;
 use crate::base::size_class::{GEOMETRY, PAGE, SLICE, SPAN_CLASSES};
 use crate::config::settings;
 use crate::config::soft_limit;
-use crate::heap::segment::{HUGE, Segment};
+use crate::heap::segment::{HUGE_PAGE, Segment};
 use crate::heap::span::{Kind, bits_between};
 use crate::platform;
 use core::sync::atomic::Ordering::Relaxed;
@@ -43,14 +43,14 @@ pub(crate) fn open(segment: &Segment, first: usize) -> bool {
     // SAFETY: of a segment, which is never unmapped, and the caller's alone.
     let huge = unsafe { platform::make_huge_page(start, BYTES) };
     if huge {
-        segment.bits(HUGE)[first / 64].fetch_or(FIRST << (first % 64), Relaxed);
+        segment.bits(HUGE_PAGE)[first / 64].fetch_or(FIRST << (first % 64), Relaxed);
     }
     huge
 }
 
 /// Whether the slice lies in a huge page that is whole.
 pub(crate) fn holds(segment: &Segment, slice: usize) -> bool {
-    segment.bits(HUGE)[slice / 64].load(Relaxed) >> (slice % 64) & 1 == 1
+    segment.bits(HUGE_PAGE)[slice / 64].load(Relaxed) >> (slice % 64) & 1 == 1
 }
 
 /// Of the huge pages of a group of 64 slices, those of which spans have too
@@ -65,7 +65,7 @@ pub(crate) fn worth_keeping(segment: &Segment, group: usize) -> u64 {
         let deduct = |left: usize, slice| left.checked_sub(spare(slice)).filter(|&left| left > 0);
         (first..first + SLICES).try_fold(SPARE, deduct).is_some()
     };
-    let word = segment.bits(HUGE)[group].load(Relaxed);
+    let word = segment.bits(HUGE_PAGE)[group].load(Relaxed);
     let pages = [(FIRST, 0), (!FIRST, SLICES)].into_iter();
     pages.filter(|&(page, first)| word & page != 0 && little(group * 64 + first)).map(|(page, _)| page).sum()
 }
@@ -77,14 +77,14 @@ fn bits_of(first: usize, count: usize) -> u64 {
 
 /// Whether slices of one group are a part, not the whole, of a huge page.
 pub(crate) fn has_part(segment: &Segment, first: usize, count: usize) -> bool {
-    let word = segment.bits(HUGE)[first / 64].load(Relaxed);
+    let word = segment.bits(HUGE_PAGE)[first / 64].load(Relaxed);
     let slices = bits_of(first, count);
     [FIRST, !FIRST].into_iter().any(|page| word & page & slices != 0 && page & !slices != 0)
 }
 
 /// Slices of one group were released: their huge pages are whole no more.
 pub(crate) fn end(segment: &Segment, first: usize, count: usize) {
-    let (word, slices) = (&segment.bits(HUGE)[first / 64], bits_of(first, count));
+    let (word, slices) = (&segment.bits(HUGE_PAGE)[first / 64], bits_of(first, count));
     for page in [FIRST, !FIRST] {
         if word.load(Relaxed) & page & slices != 0 {
             word.fetch_and(!page, Relaxed);

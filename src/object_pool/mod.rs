@@ -44,7 +44,7 @@ use std::sync::Arc;
 /// | safe for many goroutines at once | `Sync` for `T: Send`; each thread has a shard, as each P has in Go |
 /// | `New` makes an object when the pool is empty; without it `Get` gives nil | the function given to [`new`](Pool::new); [`try_get`](Pool::try_get) and [`try_take`](Pool::try_take) make none |
 /// | `Get` promises nothing about the object: any one, in any state | the same; [`with_reset`](Pool::with_reset) says what each put does first |
-/// | what only the pool holds may be dropped at any time | at a tick: [`neap::tick`](crate::tick), the background ticker, or [`Pool::tick`] |
+/// | what only the pool holds may be dropped at any time | at a tick: [`neap::tick`](crate::tick), the background thread, or [`Pool::tick`] |
 /// | two tiers: a collection drops the victim's objects and makes the local ones victims | the same, at a tick; an object that nobody took for two ticks is dropped |
 /// | `Put` goes to the local pool | the same |
 /// | `Get` looks at its own P's, then at other P's, then at the victims | the same by default; [`TierOrder`] has the other order |
@@ -53,7 +53,7 @@ use std::sync::Arc;
 /// # Ageing
 ///
 /// The pool ages with the allocator's epoch. An idle pool is aged by
-/// [`neap::tick`](crate::tick), [`neap::purge`](crate::purge) and the background ticker;
+/// [`neap::tick`](crate::tick), [`neap::purge`](crate::purge) and the background thread;
 /// ticks driven by allocation run inside an allocation, where no destructor of
 /// a program may run, so a pool meets those at its next use. Where Neap is not
 /// the global allocator, only ticks by hand age it.

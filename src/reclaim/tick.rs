@@ -1,7 +1,7 @@
 //! The tick: what happens at the end of an epoch, in steps small enough to be
 //! done from a slow path.
 //!
-//! Every heap is aged (its victims go home, its local tier becomes the victim
+//! Every cache is aged (its victims are returned to their spans, its local tier becomes the victim
 //! tier), then every span gives back the pages that nobody used in the epoch,
 //! then as many free runs go as nobody needed in it, then the kept mappings that
 //! stayed free are unmapped.
@@ -24,7 +24,7 @@ use crate::heap::span::{Kind, Span, state};
 use crate::heap::transparent_huge_pages;
 use crate::platform::{self, Lock};
 use crate::thread_cache::registry::{self, Member};
-use crate::thread_cache::thread_local::{NEEDS_BARRIER, local};
+use crate::thread_cache::thread_local::{NEEDS_BARRIER, this_thread};
 use core::ptr;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
@@ -54,14 +54,14 @@ pub(crate) struct Look {
 /// How far a tick has come.
 enum Phase {
     Idle,
-    Heaps(Option<&'static Member>),
+    Caches(Option<&'static Member>),
     Spans(Option<&'static Segment>, usize),
     /// The groups below the number, from the highest on.
     Runs(Option<&'static Segment>, usize),
-    Huge,
+    Mapped,
 }
 
-struct Tide {
+struct Tick {
     phase: Phase,
     /// What was in use in this epoch stays; false for a purge.
     age: bool,
@@ -73,7 +73,7 @@ struct Tide {
     due: u64,
     /// Something aged or went back in this tick.
     busy: bool,
-    /// Of all threads, as it aged their heaps.
+    /// Of all threads, as it aged their caches.
     slow_paths: u64,
     /// Pages that became resident in the epoch that this tick ends, and those
     /// that went back since.
@@ -82,7 +82,7 @@ struct Tide {
     patience: usize,
 }
 
-static TIDE: Lock<Tide> = Lock::new(Tide {
+static TICK: Lock<Tick> = Lock::new(Tick {
     phase: Phase::Idle,
     age: true,
     early: false,
@@ -99,33 +99,33 @@ static PAGES_RETURNED: AtomicU64 = AtomicU64::new(0);
 /// From slow paths, holding no lock: a step of the tick, if one is due.
 pub(crate) fn poll() {
     registry::enter();
-    if let Some(mut tide) = TIDE.try_lock() {
-        if matches!(tide.phase, Phase::Idle) && tide.is_due() {
-            tide.begin(true);
+    if let Some(mut tick) = TICK.try_lock() {
+        if matches!(tick.phase, Phase::Idle) && tick.is_due() {
+            tick.begin(true);
         }
-        tide.step();
+        tick.step();
     }
 }
 
-/// By the ticker: one whole tick if it is due, or the rest of one.
+/// By the background thread: one whole tick if it is due, or the rest of one.
 pub(crate) fn tick_if_due() -> Look {
     registry::enter();
-    let mut tide = TIDE.lock();
-    let idle = matches!(tide.phase, Phase::Idle);
-    let ticked = !idle || tide.is_due();
+    let mut tick = TICK.lock();
+    let idle = matches!(tick.phase, Phase::Idle);
+    let ticked = !idle || tick.is_due();
     if idle && ticked {
-        tide.begin(true);
+        tick.begin(true);
     }
-    tide.finish();
-    let wait = tide.due.saturating_sub(platform::now_ms()).max(1);
-    Look { ticked, quiet: !tide.busy, wait }
+    tick.finish();
+    let wait = tick.due.saturating_sub(platform::now_ms()).max(1);
+    Look { ticked, quiet: !tick.busy, wait }
 }
 
 /// Nothing is pooled, free and resident, or kept, and no slow path has been
 /// gone through since the last tick: a further one would change nothing until
 /// one is.
 pub(crate) fn is_out() -> bool {
-    let last = TIDE.lock().slow_paths;
+    let last = TICK.lock().slow_paths;
     registry::slow_paths_if_idle() == Some(last)
         && page_heap::resident_slices() == 0
         && mapped::nothing_kept()
@@ -134,18 +134,18 @@ pub(crate) fn is_out() -> bool {
 /// One whole tick, after the rest of one that is under way.
 pub(crate) fn tick() {
     registry::enter();
-    let mut tide = TIDE.lock();
-    tide.finish();
-    tide.begin(true);
-    tide.finish();
+    let mut tick = TICK.lock();
+    tick.finish();
+    tick.begin(true);
+    tick.finish();
 }
 
 /// Everything free goes back now, whenever it was used last.
 pub(crate) fn purge() {
     registry::enter();
-    let mut tide = TIDE.lock();
-    tide.finish();
-    tide.purge();
+    let mut tick = TICK.lock();
+    tick.finish();
+    tick.purge();
 }
 
 /// The same for the limit's sake, before `more` bytes come; not if a tick is
@@ -153,9 +153,9 @@ pub(crate) fn purge() {
 #[cold]
 pub(crate) fn purge_for(more: usize) {
     registry::enter();
-    if let Some(mut tide) = TIDE.try_lock() {
-        tide.finish();
-        tide.purge();
+    if let Some(mut tick) = TICK.try_lock() {
+        tick.finish();
+        tick.purge();
         soft_limit::purged(more);
     }
 }
@@ -167,17 +167,17 @@ pub(crate) fn pages_returned() -> u64 {
 
 /// Holds the lock over a fork.
 pub(crate) fn lock_for_fork() {
-    core::mem::forget(TIDE.lock());
+    core::mem::forget(TICK.lock());
 }
 
 /// # Safety
 /// Only after [`lock_for_fork`], by the same thread or its copy in the child.
 pub(crate) unsafe fn unlock_after_fork() {
     // SAFETY: locked by this thread.
-    unsafe { TIDE.force_unlock() };
+    unsafe { TICK.force_unlock() };
 }
 
-impl Tide {
+impl Tick {
     fn is_due(&mut self) -> bool {
         let now = platform::now_ms();
         if self.due == 0 {
@@ -205,7 +205,7 @@ impl Tide {
             resident => resident / SHARE * self.patience,
         };
         residency::allow(near.map_or(share, |left| share.min(left / PAGE / 4).max(LEAST_NEAR)));
-        self.phase = Phase::Heaps(registry::first());
+        self.phase = Phase::Caches(registry::first());
     }
 
     fn end(&mut self) {
@@ -222,10 +222,10 @@ impl Tide {
     }
 
     fn purge(&mut self) {
-        // Twice, so that the local tiers go home too.
+        // Twice, so that the local tiers are returned too.
         for _ in 0..2 {
             self.begin(false);
-            while matches!(self.phase, Phase::Heaps(_)) {
+            while matches!(self.phase, Phase::Caches(_)) {
                 self.step();
             }
         }
@@ -258,23 +258,23 @@ impl Tide {
     fn step(&mut self) {
         self.phase = match self.phase {
             Phase::Idle => Phase::Idle,
-            Phase::Heaps(Some(member)) => {
-                let own = ptr::eq(local().heap(), ptr::from_ref(member).cast());
-                let mut heap = member.heap.lock();
-                self.busy |= heap.age(own);
-                self.slow_paths += heap.slow_paths();
-                drop(heap);
-                Phase::Heaps(member.next())
+            Phase::Caches(Some(member)) => {
+                let own = ptr::eq(this_thread().cache(), ptr::from_ref(member).cast());
+                let mut cache = member.cache.lock();
+                self.busy |= cache.age(own);
+                self.slow_paths += cache.slow_paths();
+                drop(cache);
+                Phase::Caches(member.next())
             }
-            Phase::Heaps(None) => Phase::Spans(Segment::first(), 0),
+            Phase::Caches(None) => Phase::Spans(Segment::first(), 0),
             Phase::Spans(Some(segment), from) => self.sweep(segment, from),
             Phase::Spans(None, _) => runs_of(Segment::first()),
             Phase::Runs(Some(segment), end) => self.release_runs(segment, end),
             Phase::Runs(None, _) => {
                 page_heap::end_epoch();
-                Phase::Huge
+                Phase::Mapped
             }
-            Phase::Huge => {
+            Phase::Mapped => {
                 let pages = mapped::release(!self.age) / PAGE;
                 self.returned += pages;
                 PAGES_RETURNED.fetch_add(pages as u64, Relaxed);
@@ -315,7 +315,7 @@ impl Tide {
             state::LISTED => true,
             state::ATTACHED => false,
             // Nothing but its tail to return, but its epoch ends too: what a later tick
-            // brings home from it was not used since.
+            // returns to it was not used since.
             state::FULL => {
                 let has_tail = span.has_tail(&GEOMETRY[class], self.age);
                 span.end_epoch();
@@ -338,11 +338,11 @@ impl Tide {
         } else {
             self.returned_of(run, huge, span.release_pages(class, age, huge));
         }
-        // Of the class that it has by now: it may have been freed and used anew
+        // Of the class that it has by now: it may have been freed and used again
         // since, and then it was that class's blocks that were out meanwhile.
         if let Kind::Class(class @ 0..SPAN_CLASSES) = span.kind() {
             // What stays for its use in this epoch is not freed, empty or not.
-            central::after_give(class, span, !stays);
+            central::after_free(class, span, !stays);
             central::relist(class, span);
         }
     }

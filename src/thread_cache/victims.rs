@@ -1,6 +1,6 @@
 //! The victim tier: blocks that were local at the last tick.
 
-use crate::thread_cache::slot_memory::Area;
+use crate::thread_cache::slot_memory::SlotMemory;
 use core::ptr::NonNull;
 use core::slice;
 
@@ -11,7 +11,7 @@ pub(crate) struct Victims {
     room: u16,
 }
 
-// SAFETY: the piece is reached under the heap's lock only.
+// SAFETY: the piece is reached under the cache's lock only.
 unsafe impl Send for Victims {}
 impl Victims {
     pub(crate) const fn new() -> Self {
@@ -31,8 +31,8 @@ impl Victims {
     }
 
     /// Copies blocks in; the tier is empty. False without memory.
-    pub(crate) fn fill(&mut self, blocks: &[usize], area: &mut Area) -> bool {
-        let Some(piece) = area.take(size_of_val(blocks)) else { return false };
+    pub(crate) fn fill(&mut self, blocks: &[usize], memory: &mut SlotMemory) -> bool {
+        let Some(piece) = memory.alloc(size_of_val(blocks)) else { return false };
         let piece = piece.cast::<usize>();
         // SAFETY: the piece, ours alone, has as many words.
         unsafe { piece.copy_from_nonoverlapping(NonNull::from(blocks).cast(), blocks.len()) };
@@ -42,22 +42,22 @@ impl Victims {
     }
 
     /// Moves up to `out.len()` blocks out, the last freed first.
-    pub(crate) fn take(&mut self, out: &mut [usize]) -> usize {
+    pub(crate) fn pop_into(&mut self, out: &mut [usize]) -> usize {
         let count = out.len().min(self.count());
         out[..count].copy_from_slice(&self.blocks()[self.count() - count..]);
         self.count -= count as u16;
         count
     }
 
-    pub(crate) fn take_one(&mut self) -> Option<usize> {
+    pub(crate) fn pop(&mut self) -> Option<usize> {
         let mut out = [0];
-        (self.take(&mut out) == 1).then_some(out[0])
+        (self.pop_into(&mut out) == 1).then_some(out[0])
     }
 
-    pub(crate) fn discard(&mut self, area: &mut Area) {
+    pub(crate) fn discard(&mut self, memory: &mut SlotMemory) {
         if let Some(piece) = self.blocks.take() {
             // SAFETY: the piece that `fill` took, of the same size.
-            unsafe { area.give(piece.cast(), self.room as usize * size_of::<usize>()) };
+            unsafe { memory.free(piece.cast(), self.room as usize * size_of::<usize>()) };
         }
         *self = Self::new();
     }

@@ -54,29 +54,29 @@ fn span() -> (usize, Arc<Span>) {
 }
 
 /// Takes up to `count` blocks, as their numbers.
-fn take(span: &Span, class: usize, count: usize) -> Vec<usize> {
+fn alloc(span: &Span, class: usize, count: usize) -> Vec<usize> {
     let mut out = vec![0; count];
-    let taken = span.take(&GEOMETRY[class], &mut out, false);
+    let taken = span.alloc(&GEOMETRY[class], &mut out, false);
     out[..taken].iter().map(|slot| (slot - BASE) / SIZE).collect()
 }
 
-fn give(span: &Span, class: usize, block: usize) {
+fn free(span: &Span, class: usize, block: usize) {
     span.note_use(heap::span::bits_between(block * SIZE / PAGE, (block * SIZE + SIZE - 1) / PAGE));
-    span.give(&GEOMETRY[class], 0, 1 << block, false);
+    span.free(&GEOMETRY[class], 0, 1 << block, false);
 }
 
 #[test]
 fn a_block_given_while_others_are_taken_is_nowhere_twice() {
     loom::model(|| {
         let (class, span) = span();
-        let mine = take(&span, class, 2);
-        let giver = {
+        let mine = alloc(&span, class, 2);
+        let freer = {
             let span = Arc::clone(&span);
-            thread::spawn(move || mine.into_iter().for_each(|block| give(&span, class, block)))
+            thread::spawn(move || mine.into_iter().for_each(|block| free(&span, class, block)))
         };
-        let mut all = take(&span, class, 7);
-        giver.join().unwrap();
-        all.extend(take(&span, class, 8));
+        let mut all = alloc(&span, class, 7);
+        freer.join().unwrap();
+        all.extend(alloc(&span, class, 8));
         all.sort();
         assert_eq!(all, [0, 1, 2, 3, 4, 5, 6, 7]);
     });
@@ -89,8 +89,8 @@ fn a_full_span_that_gets_a_block_is_found() {
     loom::model(|| {
         let (class, span) = span();
         let geometry = &GEOMETRY[class];
-        let all = take(&span, class, 8);
-        // As `central::after_give` and `central::list`.
+        let all = alloc(&span, class, 8);
+        // As `central::after_free` and `central::list`.
         let list = |span: &Span| {
             span.state.load(Ordering::Acquire) == state::FULL
                 && span
@@ -98,18 +98,18 @@ fn a_full_span_that_gets_a_block_is_found() {
                     .compare_exchange(state::FULL, state::LISTED, Ordering::AcqRel, Ordering::Relaxed)
                     .is_ok()
         };
-        let giver = {
+        let freer = {
             let span = Arc::clone(&span);
             thread::spawn(move || {
-                give(&span, class, all[0]);
+                free(&span, class, all[0]);
                 list(&span)
             })
         };
         let left_full = span.set_full(geometry);
         let listed_by_owner = !left_full && list(&span);
-        let listed_by_giver = giver.join().unwrap();
+        let listed_by_freer = freer.join().unwrap();
         assert!(
-            listed_by_owner != listed_by_giver,
+            listed_by_owner != listed_by_freer,
             "left full: {left_full}, by the owner: {listed_by_owner}"
         );
     });
@@ -121,19 +121,19 @@ fn a_full_span_that_gets_a_block_is_found() {
 fn pages_return_beside_take_and_give() {
     bounded(|| {
         let (class, span) = span();
-        let mut kept = take(&span, class, 6);
+        let mut kept = alloc(&span, class, 6);
         let back = kept.pop().unwrap();
         let user = {
             let span = Arc::clone(&span);
             thread::spawn(move || {
-                let more = take(&span, class, 1);
-                give(&span, class, back);
+                let more = alloc(&span, class, 1);
+                free(&span, class, back);
                 more
             })
         };
         span.release_pages(class, false, false);
         let mut all = user.join().unwrap();
-        all.extend(take(&span, class, 8));
+        all.extend(alloc(&span, class, 8));
         all.extend(kept);
         all.sort();
         assert_eq!(all, [0, 1, 2, 3, 4, 5, 6, 7], "no block lost or doubled");
@@ -145,9 +145,9 @@ fn pages_return_beside_take_and_give() {
 fn a_double_free_while_its_span_is_being_freed_is_caught() {
     loom::model(|| {
         let (class, span) = span();
-        assert!(span.take_whole(&GEOMETRY[class]));
-        give(&span, class, 3);
-        span.refuse_given(&GEOMETRY[class]);
+        assert!(span.claim_whole(&GEOMETRY[class]));
+        free(&span, class, 3);
+        span.abort_if_freed_since(&GEOMETRY[class]);
     });
 }
 
@@ -156,12 +156,12 @@ fn a_double_free_while_its_span_is_being_freed_is_caught() {
 fn a_double_free_is_caught_whoever_comes_second() {
     loom::model(|| {
         let (class, span) = span();
-        let block = take(&span, class, 1)[0];
+        let block = alloc(&span, class, 1)[0];
         let other = {
             let span = Arc::clone(&span);
-            thread::spawn(move || give(&span, class, block))
+            thread::spawn(move || free(&span, class, block))
         };
-        give(&span, class, block);
+        free(&span, class, block);
         other.join().unwrap();
     });
 }

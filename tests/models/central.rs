@@ -140,14 +140,14 @@ mod page_heap {
         }
     }
 
-    pub(crate) fn take(slices: usize, _: usize, _: bool) -> Option<(Run, u64)> {
+    pub(crate) fn alloc(slices: usize, _: usize, _: bool) -> Option<(Run, u64)> {
         let mut free = FREE.lock();
         let number = free.iter().position(|&free| free)?;
         free[number] = false;
         Some((Run { segment: &Segment, first: number * 4, slices }, u64::MAX))
     }
 
-    pub(crate) fn give(run: Run, _: u64, _: bool) {
+    pub(crate) fn free(run: Run, _: u64, _: bool) {
         let was_free = std::mem::replace(&mut FREE.lock()[run.first / 4], true);
         assert!(!was_free, "slices given twice");
     }
@@ -179,9 +179,9 @@ fn fresh(class: usize, other: usize) -> &'static Span {
     *FREE.lock() = [true; 2];
     let full = central::attach(class, 1, false).expect("a span");
     let all = GEOMETRY[class].blocks as usize;
-    assert_eq!(full.take(&GEOMETRY[class], &mut vec![0; all], false), all);
+    assert_eq!(full.alloc(&GEOMETRY[class], &mut vec![0; all], false), all);
     let listed = central::attach(class, 1, false).expect("another");
-    assert_eq!(listed.take(&GEOMETRY[class], &mut [0; 1], false), 1);
+    assert_eq!(listed.alloc(&GEOMETRY[class], &mut [0; 1], false), 1);
     central::detach(class, listed);
     central::relist(other, full);
     central::detach(class, full);
@@ -189,10 +189,10 @@ fn fresh(class: usize, other: usize) -> &'static Span {
 }
 
 /// All blocks of a full span come back, and it is freed.
-fn home(class: usize, span: &'static Span) {
+fn free_all_of(class: usize, span: &'static Span) {
     let geometry = &GEOMETRY[class];
-    let filled = span.give(geometry, 0, geometry.full_word(0), false);
-    central::after_give(class, span, filled);
+    let filled = span.free(geometry, 0, geometry.full_word(0), false);
+    central::after_free(class, span, filled);
     central::free_if_empty(class, span, false);
 }
 
@@ -203,9 +203,9 @@ fn detach_and_free(class: usize, span: &'static Span) {
 }
 
 /// All blocks of one that is attached come back.
-fn detach_and_home(class: usize, span: &'static Span) {
+fn detach_and_free_all(class: usize, span: &'static Span) {
     central::detach(class, span);
-    home(class, span);
+    free_all_of(class, span);
 }
 
 /// Every schedule with at most three preemptions, which is what it takes. One model at a
@@ -221,27 +221,27 @@ fn explore(model: impl Fn() + Send + Sync + 'static) {
 /// Another class takes the slices if they are free, and all their blocks.
 fn other_class() -> Option<&'static Span> {
     let span = central::attach(B, 2, false)?;
-    assert_eq!(span.take(&GEOMETRY[B], &mut [0; 9], false), 9);
+    assert_eq!(span.alloc(&GEOMETRY[B], &mut [0; 9], false), 9);
     central::detach(B, span);
     Some(span)
 }
 
 /// Class A has its listed span, and the other one unless class B has; then everything
-/// comes home.
+/// is returned.
 fn check(full: &'static Span, taken: Option<&'static Span>) {
     let mut found: Vec<(&'static Span, usize)> = vec![];
     while let Some(span) = central::attach(A, 1, false) {
         assert!(span.is_class(A), "a span of another class");
-        let count = span.take(&GEOMETRY[A], &mut [0; 8], false);
+        let count = span.alloc(&GEOMETRY[A], &mut [0; 8], false);
         found.push((span, count));
     }
     let blocks: usize = found.iter().map(|&(_, count)| count).sum();
     assert_eq!(blocks, if taken.is_some() { 7 } else { 15 }, "blocks lost or doubled");
     if let Some(span) = taken {
         assert!(std::ptr::eq(span, full) && span.is_class(B));
-        home(B, span);
+        free_all_of(B, span);
     }
-    found.into_iter().for_each(|(span, _)| detach_and_home(A, span));
+    found.into_iter().for_each(|(span, _)| detach_and_free_all(A, span));
     assert_eq!(*FREE.lock(), [true; 2], "slices lost");
 }
 
@@ -250,10 +250,10 @@ fn check(full: &'static Span, taken: Option<&'static Span>) {
 fn a_full_span_given_back_by_two() {
     explore(|| {
         let full = fresh(A, B);
-        full.give(&GEOMETRY[A], 0, 0xff, false);
-        let other_giver = thread::spawn(move || central::after_give(A, full, true));
+        full.free(&GEOMETRY[A], 0, 0xff, false);
+        let other_giver = thread::spawn(move || central::after_free(A, full, true));
         let other = thread::spawn(other_class);
-        central::after_give(A, full, true);
+        central::after_free(A, full, true);
         other_giver.join().unwrap();
         check(full, other.join().unwrap());
     });
@@ -265,31 +265,31 @@ fn a_full_span_given_back_by_two() {
 fn a_tick_comes_late() {
     explore(|| {
         let span = fresh(A, B);
-        home(A, span);
+        free_all_of(A, span);
         let again = central::attach(B, 2, false).expect("the same slices");
         assert!(std::ptr::eq(again, span));
-        assert_eq!(span.take(&GEOMETRY[B], &mut [0; 9], false), 9);
+        assert_eq!(span.alloc(&GEOMETRY[B], &mut [0; 9], false), 9);
         central::detach(B, span);
-        central::after_give(B, span, span.give(&GEOMETRY[B], 0, 0xff, false));
+        central::after_free(B, span, span.free(&GEOMETRY[B], 0, 0xff, false));
         let tick = thread::spawn(move || span.release_pages(A, false, false));
-        central::after_give(B, span, span.give(&GEOMETRY[B], 0, 0x100, false));
+        central::after_free(B, span, span.free(&GEOMETRY[B], 0, 0x100, false));
         assert_eq!(tick.join().unwrap(), 0);
         // As the tick does afterwards.
-        central::after_give(B, span, true);
+        central::after_free(B, span, true);
         let last = central::attach(B, 2, false).expect("it is listed");
         assert!(std::ptr::eq(last, span));
-        assert_eq!(span.take(&GEOMETRY[B], &mut [0; 1], false), 1);
+        assert_eq!(span.alloc(&GEOMETRY[B], &mut [0; 1], false), 1);
         assert!(!span.seems_empty(&GEOMETRY[B]), "a word counts as full that is not");
-        span.give(&GEOMETRY[B], 0, 1, false);
+        span.free(&GEOMETRY[B], 0, 1, false);
         detach_and_free(B, span);
         let other = central::attach(A, 1, false).expect("the listed one");
-        assert_eq!(other.take(&GEOMETRY[A], &mut [0; 8], false), 7);
-        detach_and_home(A, other);
+        assert_eq!(other.alloc(&GEOMETRY[A], &mut [0; 8], false), 7);
+        detach_and_free_all(A, other);
         assert_eq!(*FREE.lock(), [true; 2], "slices lost");
     });
 }
 
-/// A tick returns the pages behind a full span's last block while its blocks come home.
+/// A tick returns the pages behind a full span's last block while its blocks are freed.
 // Not beside another class that takes the slices: loom takes a store between two additions
 // of 0, as `Span::set_full` has them, for lost.
 #[test]
@@ -297,16 +297,16 @@ fn a_full_spans_tail_is_returned_while_its_blocks_come_back() {
     explore(|| {
         let full = fresh(B, A);
         let tick = thread::spawn(move || central::release_tail(B, full, false));
-        let filled = full.give(&GEOMETRY[B], 0, 0x1ff, false);
-        central::after_give(B, full, filled);
+        let filled = full.free(&GEOMETRY[B], 0, 0x1ff, false);
+        central::after_free(B, full, filled);
         tick.join().unwrap();
         let mut blocks = 0;
         let mut found = vec![];
         while let Some(span) = central::attach(B, 1, false) {
-            blocks += span.take(&GEOMETRY[B], &mut [0; 9], false);
+            blocks += span.alloc(&GEOMETRY[B], &mut [0; 9], false);
             found.push(span);
         }
         assert_eq!(blocks, 17, "blocks lost or doubled");
-        found.into_iter().for_each(|span: &'static Span| detach_and_home(B, span));
+        found.into_iter().for_each(|span: &'static Span| detach_and_free_all(B, span));
     });
 }

@@ -1,6 +1,6 @@
 //! Closing a magazine, modelled: the real `magazine.rs` on a model checker's
 //! atomics, its owner on a processor with a store buffer (x86's memory model),
-//! and a ticker that closes it at any moment, and later takes its pages away.
+//! and a tick that closes it at any moment, and later takes its pages away.
 //! Every block must end up in exactly one place.
 //!
 //! `RUSTFLAGS="--cfg shuttle" cargo test --release --test model_closing`
@@ -25,10 +25,10 @@ mod slot_memory {
     use std::alloc::Layout;
     use std::ptr::NonNull;
 
-    pub(crate) struct Area;
+    pub(crate) struct SlotMemory;
 
-    impl Area {
-        pub(crate) fn take(&mut self, bytes: usize) -> Option<NonNull<u8>> {
+    impl SlotMemory {
+        pub(crate) fn alloc(&mut self, bytes: usize) -> Option<NonNull<u8>> {
             let layout = Layout::from_size_align(bytes, 64).expect("a small layout");
             // SAFETY: the size is not zero.
             NonNull::new(unsafe { std::alloc::alloc(layout) })
@@ -36,7 +36,7 @@ mod slot_memory {
 
         /// # Safety
         /// None needed: nothing is done.
-        pub(crate) unsafe fn give(&mut self, _: NonNull<u8>, _: usize) {}
+        pub(crate) unsafe fn free(&mut self, _: NonNull<u8>, _: usize) {}
     }
 }
 
@@ -53,7 +53,7 @@ const CAPACITY: usize = 2;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Plant {
     Nothing,
-    /// The ticker judges without waiting for stores under way.
+    /// A tick judges without waiting for stores under way.
     NoBarrier,
     /// A pop looks the slot up before it commits.
     LookFirst,
@@ -69,7 +69,7 @@ enum Plant {
 struct Model {
     top: AtomicUsize,
     magazine: Mutex<Magazine>,
-    withdrawn: Mutex<bool>,
+    reclaimed: Mutex<bool>,
     slots: Vec<usize>,
     /// The owner's stores that other processors do not see yet.
     buffer: Mutex<VecDeque<(usize, usize)>>,
@@ -158,7 +158,7 @@ impl Model {
         let mut magazine = self.magazine.lock().unwrap();
         // Taking the lock is a locked instruction: all stores have landed.
         self.land_all();
-        if std::mem::take(&mut *self.withdrawn.lock().unwrap()) {
+        if std::mem::take(&mut *self.reclaimed.lock().unwrap()) {
             // As a thread's heap does: a new magazine, here in the old place.
             let left = magazine.left_behind(&self.top, from);
             *magazine = self.renew();
@@ -189,12 +189,12 @@ impl Model {
     }
 
     fn renew(&self) -> Magazine {
-        Magazine::new(CAPACITY, &mut slot_memory::Area).expect("memory")
+        Magazine::new(CAPACITY, &mut slot_memory::SlotMemory).expect("memory")
     }
 
     /// The system moves the pages away: no store is under way to them in
     /// between, since it waits for every processor that may have one.
-    fn withdraw(&self, magazine: &mut Magazine) {
+    fn reclaim(&self, magazine: &mut Magazine) {
         let early: Vec<usize> = self.slots.iter().map(|slot| self.cell(*slot).load(SeqCst)).collect();
         if self.plant == Plant::KeptTooEarly {
             thread::yield_now();
@@ -206,19 +206,19 @@ impl Model {
         let moved: Vec<usize> = self.slots.iter().map(|slot| self.cell(*slot).swap(0, SeqCst)).collect();
         let held = if self.plant == Plant::KeptTooEarly { early } else { moved };
         let word = |address| self.slots.iter().position(|slot| *slot == address).map_or(0, |at| held[at]);
-        magazine.withdraw(|address| if self.plant == Plant::NotKept { 0 } else { word(address) });
-        *self.withdrawn.lock().unwrap() = true;
+        magazine.reclaim(|address| if self.plant == Plant::NotKept { 0 } else { word(address) });
+        *self.reclaimed.lock().unwrap() = true;
     }
 
-    /// The ticker closes the magazine and takes what it may, or takes the pages
+    /// A tick closes the magazine and takes what it may, or takes the pages
     /// of one that is closed since the last time.
     fn drain(&self) -> Vec<usize> {
         let mut magazine = self.magazine.lock().unwrap();
-        if *self.withdrawn.lock().unwrap() {
+        if *self.reclaimed.lock().unwrap() {
             return Vec::new();
         }
         if magazine.is_closed() {
-            self.withdraw(&mut magazine);
+            self.reclaim(&mut magazine);
             return Vec::new();
         }
         if !magazine.close(&self.top) {
@@ -235,14 +235,14 @@ impl Model {
 
 /// Runs one sequence of pops (0) and pushes (1) of the owner against three drains.
 fn run(operations: u32, count: u32, plant: Plant) {
-    let magazine = Magazine::new(CAPACITY, &mut slot_memory::Area).expect("memory");
+    let magazine = Magazine::new(CAPACITY, &mut slot_memory::SlotMemory).expect("memory");
     magazine.slot(1).store(101, SeqCst);
     let top = AtomicUsize::new(magazine.top(1));
     let slots = (0..CAPACITY + 6).map(|index| magazine.slot(index) as *const _ as usize).collect();
     let model = Arc::new(Model {
         top,
         magazine: Mutex::new(magazine),
-        withdrawn: Mutex::new(false),
+        reclaimed: Mutex::new(false),
         slots,
         buffer: Mutex::new(VecDeque::new()),
         instruction: Mutex::new(()),
@@ -260,17 +260,17 @@ fn run(operations: u32, count: u32, plant: Plant) {
         }
         held
     });
-    let ticker = Arc::clone(&model);
-    let ticker = thread::spawn(move || {
-        let mut taken = ticker.drain();
-        taken.extend(ticker.drain());
-        taken.extend(ticker.drain());
+    let tick = Arc::clone(&model);
+    let tick = thread::spawn(move || {
+        let mut taken = tick.drain();
+        taken.extend(tick.drain());
+        taken.extend(tick.drain());
         taken
     });
     let processor = Arc::clone(&model);
     let processor = thread::spawn(move || (0..count).for_each(|_| processor.land_one()));
     let mut all = owner.join().unwrap();
-    all.extend(ticker.join().unwrap());
+    all.extend(tick.join().unwrap());
     processor.join().unwrap();
     // What is left is found as the owner's next slow paths find it.
     while let Some(block) = model.pop() {

@@ -6,7 +6,7 @@ pub(crate) mod atomics {
 }
 
 pub(crate) mod fatal {
-    pub(crate) fn die(what: &str, address: usize) -> ! {
+    pub(crate) fn abort_on_misuse(what: &str, address: usize) -> ! {
         panic!("{what}: {address:#x}")
     }
 }

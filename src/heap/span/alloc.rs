@@ -13,7 +13,7 @@ impl Span {
     /// hands out neighbours in order. It may take fewer than there are.
     ///
     /// Only for whoever has the span attached.
-    pub(crate) fn take(&self, geometry: &Geometry, out: &mut [usize], alone: bool) -> usize {
+    pub(crate) fn alloc(&self, geometry: &Geometry, out: &mut [usize], single_threaded: bool) -> usize {
         let words = geometry.words as usize;
         let cursor = self.cursor.load(Relaxed) as usize;
         let start = cursor / 64;
@@ -27,7 +27,8 @@ impl Span {
             if count == out.len() || words_found == WORDS_AT_ONCE {
                 break;
             }
-            let taken = self.take_word(geometry, at, core::mem::take(&mut from), out.len() - count, alone);
+            let taken =
+                self.alloc_word(geometry, at, core::mem::take(&mut from), out.len() - count, single_threaded);
             if taken != 0 {
                 self.cursor.store((at * 64) as u16, Relaxed);
                 self.touch(geometry, at, taken);
@@ -49,14 +50,21 @@ impl Span {
 
     /// Up to `most` bits of one word, the lowest from bit `from` on.
     #[inline]
-    fn take_word(&self, geometry: &Geometry, at: usize, from: usize, most: usize, alone: bool) -> u64 {
+    fn alloc_word(
+        &self,
+        geometry: &Geometry,
+        at: usize,
+        from: usize,
+        most: usize,
+        single_threaded: bool,
+    ) -> u64 {
         let word = &self.bitmap[at];
         let seen = word.load(Relaxed);
         let wanted = lowest_bits(seen & u64::MAX << from, most);
         if wanted == 0 {
             return 0;
         }
-        if alone {
+        if single_threaded {
             word.store(seen & !wanted, Relaxed);
             if seen == geometry.full_word(at) {
                 self.full_words.store(self.full_words.load(Relaxed) - 1, Relaxed);

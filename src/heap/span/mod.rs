@@ -12,7 +12,7 @@ mod purge;
 
 use crate::base::atomics::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::base::atomics::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize};
-use crate::base::fatal::die;
+use crate::base::fatal::abort_on_misuse;
 use crate::base::residency;
 use crate::base::size_class::{BLOCKS_MAX, GEOMETRY, Geometry, PAGE, SLICE, SPAN_CLASSES};
 use core::cell::UnsafeCell;
@@ -28,10 +28,10 @@ const _: () = {
     }
 };
 
-/// Instead of a heap's number.
-pub(crate) const NO_HEAP: u16 = 0;
+/// Instead of a thread cache's number.
+pub(crate) const NO_CACHE: u16 = 0;
 
-/// What starts on a slice. The later slices of a span or run are not marked: their books
+/// What starts on a slice. The later slices of a span or run are not marked: their headers
 /// need not be touched, let alone be resident (see `Segment::place_of`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
@@ -46,7 +46,7 @@ pub(crate) enum Kind {
 const LARGE: u8 = 255;
 
 impl Kind {
-    /// As the books hold it; 0 for what zeroed books say.
+    /// As the header holds it; 0 for what a zeroed header says.
     #[inline(always)]
     const fn code(self) -> u8 {
         match self {
@@ -69,13 +69,13 @@ pub(crate) mod state {
     pub(crate) const FULL: u8 = 3;
 }
 
-/// The books of one slice; those of a span's first slice are the span's.
+/// The header of one slice; that of a span's first slice are the span's.
 #[repr(C, align(64))]
 pub(crate) struct Span {
     kind: AtomicU8,
     pub(crate) state: AtomicU8,
-    /// The number of the heap that had it attached last; a hint.
-    pub(crate) heap: AtomicU16,
+    /// The number of the thread cache that had it attached last; a hint.
+    pub(crate) last_cache: AtomicU16,
     /// How many words have every bit set: all of them, and the span is empty.
     full_words: AtomicU32,
     /// The block at which the next refill looks first; only whoever has it attached.
@@ -158,7 +158,7 @@ impl Span {
         Self {
             kind: AtomicU8::new(0),
             state: AtomicU8::new(state::BUSY),
-            heap: AtomicU16::new(NO_HEAP),
+            last_cache: AtomicU16::new(NO_CACHE),
             full_words: AtomicU32::new(0),
             cursor: AtomicU16::new(0),
             run_pages: AtomicU32::new(0),
@@ -189,7 +189,7 @@ impl Span {
         self.touched.store(resident, Relaxed);
         self.full_words.store(geometry.words as u32, Relaxed);
         self.state.store(state::ATTACHED, Relaxed);
-        // The kind before the bits: who holds a bit knows the class (see `take_exactly`).
+        // The kind before the bits: who holds a bit knows the class (see `claim_exactly`).
         self.set_kind(Kind::Class(class));
         for (word, bits) in self.words(geometry).iter().enumerate() {
             bits.store(geometry.full_word(word), Release);
@@ -226,11 +226,11 @@ impl Span {
     /// Sets the bits of blocks that come back; a bit already set is a double free.
     /// True if the word is full now. (A page with a block in use is resident.)
     #[inline]
-    pub(crate) fn give(&self, geometry: &Geometry, at: usize, blocks: u64, alone: bool) -> bool {
+    pub(crate) fn free(&self, geometry: &Geometry, at: usize, blocks: u64, single_threaded: bool) -> bool {
         debug_assert!(at < geometry.words as usize);
         // The remainder spares the check of an index that is below.
         let word = &self.bitmap[at % BITMAP_WORDS];
-        let before = if alone {
+        let before = if single_threaded {
             let before = word.load(Relaxed);
             word.store(before | blocks, Relaxed);
             before
@@ -238,42 +238,42 @@ impl Span {
             // Adding sets the bits, in one instruction that also tells the old
             // ones, unless one was set already; then the process ends here.
             // Release hands the blocks' content on; acquire pairs with `set_full`,
-            // since `central::after_give` loads the state next.
+            // since `central::after_free` loads the state next.
             word.fetch_add(blocks, AcqRel)
         };
         if before & blocks != 0 {
-            self.refuse_twice(geometry, at, before & blocks);
+            self.abort_on_double_free(geometry, at, before & blocks);
         }
         let after = before | blocks;
         // A full word is ones from the lowest bit on; few others are.
         let filled = after & after.wrapping_add(1) == 0 && after == geometry.full_word(at);
         if filled {
-            self.add_full_word(alone);
+            self.add_full_word(single_threaded);
         }
         filled
     }
 
     #[inline]
-    fn add_full_word(&self, alone: bool) {
-        if alone {
+    fn add_full_word(&self, single_threaded: bool) {
+        if single_threaded {
             self.full_words.store(self.full_words.load(Relaxed) + 1, Relaxed);
         } else {
             self.full_words.fetch_add(1, Relaxed);
         }
     }
 
-    /// Ends the process: blocks came back that were free already.
+    /// Aborts the process: blocks came back that were free already.
     #[cold]
-    pub(crate) fn refuse_twice(&self, geometry: &Geometry, at: usize, twice: u64) -> ! {
+    pub(crate) fn abort_on_double_free(&self, geometry: &Geometry, at: usize, twice: u64) -> ! {
         let block = at * 64 + twice.trailing_zeros() as usize;
-        die("double free", self.base() + block * geometry.size as usize);
+        abort_on_misuse("double free", self.base() + block * geometry.size as usize);
     }
 
     /// Lets go of a span, attached or out of reach by its state, without listing it: the
     /// next block given back does that. The span is no longer the caller's: others may
-    /// have listed, taken and freed it by then, and used it anew.
+    /// have listed, taken and freed it by then, and used it again.
     ///
-    /// False if a block came meanwhile whose giver may not have seen that: then the
+    /// False if a block came meanwhile whose freer may not have seen that: then the
     /// caller lists the span, as if it had given the block.
     pub(crate) fn set_full(&self, geometry: &Geometry) -> bool {
         self.state.swap(state::FULL, AcqRel);
@@ -283,7 +283,7 @@ impl Span {
         self.words(geometry).iter().all(|word| word.fetch_add(0, AcqRel) == 0)
     }
 
-    /// Every block may be free; a hint, settled by [`Span::take_whole`].
+    /// Every block may be free; a hint, settled by [`Span::claim_whole`].
     pub(crate) fn seems_empty(&self, geometry: &Geometry) -> bool {
         self.full_words.load(Relaxed) >= geometry.words as u32
     }
@@ -300,7 +300,7 @@ impl Span {
 
     /// Takes every block, if every one is free. Only for a listed span, with its class's lock:
     /// no refill can take from it meanwhile.
-    pub(crate) fn take_whole(&self, geometry: &Geometry) -> bool {
+    pub(crate) fn claim_whole(&self, geometry: &Geometry) -> bool {
         let full = |word: usize| geometry.full_word(word);
         for (at, word) in self.words(geometry).iter().enumerate() {
             if word.compare_exchange(full(at), 0, AcqRel, Relaxed).is_err() {
@@ -317,16 +317,16 @@ impl Span {
     fn put_back(&self, geometry: &Geometry, at: usize, blocks: u64) {
         let given = self.bitmap[at].fetch_or(blocks, Release);
         if given & blocks != 0 {
-            self.refuse_twice(geometry, at, given & blocks);
+            self.abort_on_double_free(geometry, at, given & blocks);
         }
     }
 
-    /// Ends the process if a block was given since [`Span::take_whole`]: all were free.
-    pub(crate) fn refuse_given(&self, geometry: &Geometry) {
+    /// Aborts the process if a block was given since [`Span::claim_whole`]: all were free.
+    pub(crate) fn abort_if_freed_since(&self, geometry: &Geometry) {
         for (at, word) in self.words(geometry).iter().enumerate() {
             let given = word.load(Relaxed);
             if given != 0 {
-                self.refuse_twice(geometry, at, given);
+                self.abort_on_double_free(geometry, at, given);
             }
         }
     }

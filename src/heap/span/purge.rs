@@ -104,10 +104,10 @@ impl Span {
         let blocks = blocks_of_pages(geometry, first, end).or_else(|| self.free_block(geometry));
         let Some((from, to)) = blocks else { return 0 };
         // Words of which we hold blocks, and the class that the span has by now: it may have
-        // been freed and used anew.
+        // been freed and used again.
         let (mut held, mut now) = (0, class);
         let ours = self.each_mask(from, to, |at, mask| {
-            let Some(found) = self.take_exactly(at, mask) else { return false };
+            let Some(found) = self.claim_exactly(at, mask) else { return false };
             (held, now) = (held + 1, found);
             found == class
         });
@@ -118,7 +118,7 @@ impl Span {
             let more = held > 0;
             if more {
                 held -= 1;
-                self.give(&GEOMETRY[now], at, mask, false);
+                self.free(&GEOMETRY[now], at, mask, false);
             }
             more
         });
@@ -153,7 +153,7 @@ impl Span {
 
     /// Takes all the bits of `mask`, or none. Gives the span's class, which cannot change while
     /// a block is out.
-    fn take_exactly(&self, at: usize, mask: u64) -> Option<usize> {
+    fn claim_exactly(&self, at: usize, mask: u64) -> Option<usize> {
         let mut seen = self.bitmap[at].load(Relaxed);
         while seen & mask == mask {
             match self.bitmap[at].compare_exchange_weak(seen, seen & !mask, AcqRel, Relaxed) {
