@@ -97,11 +97,14 @@ pub struct Reading {
 pub struct Readings {
     /// Where they were taken.
     pub processor: String,
+    /// The share of the full work.
+    pub scale: f64,
     /// By case and allocator, in order of time.
     pub all: Vec<Reading>,
 }
 
 const PROCESSOR: &str = "# processor: ";
+const SCALE: &str = "# scale: ";
 
 impl Readings {
     /// Adds a line, without those readings that lie between equal ones.
@@ -136,15 +139,16 @@ impl Readings {
     /// Reads a file.
     pub fn read(path: &Path) -> Result<Self, Box<dyn Error>> {
         let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let processor = text.lines().find_map(|line| line.strip_prefix(PROCESSOR)).unwrap_or("").to_owned();
+        let about = |name| text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        let (processor, scale) = (about(PROCESSOR).to_owned(), about(SCALE).parse()?);
         let mut reader = csv::ReaderBuilder::new().comment(Some(b'#')).from_reader(text.as_bytes());
-        Ok(Self { processor, all: reader.deserialize().collect::<Result<_, _>>()? })
+        Ok(Self { processor, scale, all: reader.deserialize().collect::<Result<_, _>>()? })
     }
 
     /// Writes a file that can be read again.
     pub fn write(&self, path: &Path) -> Result<(), Box<dyn Error>> {
         let mut comments = String::new();
-        writeln!(comments, "{PROCESSOR}{}", self.processor)?;
+        writeln!(comments, "{PROCESSOR}{}\n{SCALE}{}", self.processor, self.scale)?;
         writeln!(comments, "# seconds since everything was freed; anonymous resident MiB above the start")?;
         let mut writer = csv::Writer::from_writer(comments.into_bytes());
         self.all.iter().try_for_each(|reading| writer.serialize(reading))?;
@@ -160,11 +164,11 @@ mod tests {
     fn a_line_keeps_its_bends() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         let line = vec![(-1.0, 0.0), (0.0, 9.0), (1.0, 9.02), (2.0, 9.0), (3.0, 2.0), (4.0, 2.0)];
-        let mut readings = Readings { processor: "a: b, c".into(), all: Vec::new() };
+        let mut readings = Readings { processor: "a: b, c".into(), scale: 0.5, all: Vec::new() };
         readings.add("case", "one", &line);
         readings.write(file.path()).expect("writes");
         let read = Readings::read(file.path()).expect("reads");
-        assert_eq!(read.processor, "a: b, c");
+        assert_eq!((read.processor.as_str(), read.scale), ("a: b, c", 0.5));
         let read = read.line("case", "one");
         assert_eq!(read, [(-1.0, 0.0), (0.0, 9.0), (2.0, 9.0), (3.0, 2.0), (4.0, 2.0)]);
     }

@@ -9,7 +9,8 @@ use std::path::Path;
 
 /// Runs the contestants in turn, keeps what they read as data, and draws it.
 pub fn run(binaries: &Path, environment: &[(&str, &str)], options: &Options) -> Result<(), Box<dyn Error>> {
-    let mut readings = Readings { processor: options.processor.clone(), all: Vec::new() };
+    let mut readings =
+        Readings { processor: options.processor.clone(), scale: options.scale, all: Vec::new() };
     let cases = picture::spike::CASES;
     let scale = options.scale.to_string();
     let bar = progress(cases.len() * options.allocators.len())?;

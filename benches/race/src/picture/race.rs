@@ -5,11 +5,11 @@ use crate::results::Results;
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 use std::error::Error;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 
 /// What is neither ahead nor behind: less than that is noise.
-const EVEN: Range<f64> = 0.97..1.03 + f64::EPSILON;
+const EVEN: RangeInclusive<f64> = 0.97..=1.03;
 /// Where ratios have a line and a number, if they come near them.
 const TICKS: [f64; 14] = [0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.2, 1.5, 2.0, 4.0];
 /// Heights.
@@ -79,9 +79,9 @@ fn head(sheet: &Sheet, theme: &Theme, results: &Results, workloads: &[Bar], peer
     write(sheet, (16, 48), &text, Look::new(13.0, theme.faded))?;
     let count = |of: fn(f64) -> bool| workloads.iter().filter(|bar| of(bar.ratio)).count();
     let kinds = [
-        (count(|ratio| ratio < EVEN.start), "ahead", 0.0),
+        (count(|ratio| ratio < *EVEN.start()), "ahead", 0.0),
         (count(|ratio| EVEN.contains(&ratio)), "within 3 %", 1.0),
-        (count(|ratio| ratio >= EVEN.end), "behind", 2.0),
+        (count(|ratio| ratio > *EVEN.end()), "behind", 2.0),
     ];
     for (x, (count, kind, ratio)) in [16, 106, 216].into_iter().zip(kinds) {
         sheet.draw(&Rectangle::new([(x, 65), (x + 10, 75)], color(theme, ratio).filled()))?;
@@ -93,8 +93,8 @@ fn head(sheet: &Sheet, theme: &Theme, results: &Results, workloads: &[Bar], peer
 
 fn color(theme: &Theme, ratio: f64) -> RGBColor {
     match ratio {
-        ratio if ratio < EVEN.start => theme.blue,
-        ratio if ratio < EVEN.end => theme.grey,
+        ratio if ratio < *EVEN.start() => theme.blue,
+        ratio if ratio <= *EVEN.end() => theme.grey,
         _ => theme.vermilion,
     }
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// What contestants do: one panel each.
 pub const CASES: [&str; 2] = ["spike", "survivors"];
-const TITLES: [&str; 2] = ["all of it freed", "all but one block in a hundred freed: 11 MiB are kept"];
+const TITLES: [&str; 2] = ["all of it freed", "all but one block in a hundred freed"];
 /// Who has a line; the others are told in the corner.
 const LINES: [&str; 5] = ["system", "mimalloc", "jemalloc", "jemalloc-background", NEAP];
 /// Heights.
@@ -45,7 +45,8 @@ fn head(sheet: &Sheet, theme: &Theme, readings: &Readings) -> Drawn {
     // The first reading that is hardly above the last one.
     let back = own.iter().find(|(seconds, mib)| *seconds > 0.0 && *mib < last(&own) + 1.0);
     let text = format!(
-        "1 GiB freed: Neap is at {} MiB after {:.1} s, mimalloc stays at {} MiB",
+        "{} GiB freed: Neap is at {} MiB after {:.1} s, mimalloc stays at {} MiB",
+        readings.scale,
         shown(last(&own)),
         back.map_or(f64::NAN, |(seconds, _)| *seconds),
         shown(last(&peer))
@@ -73,7 +74,7 @@ fn panel(sheet: &Sheet, theme: &Theme, top: i32, title: &str, case: &str, readin
     let area = sheet.clone().shrink((PLOT.start, high), (PLOT.len() as u32, (low - high) as u32));
     let chart = ChartBuilder::on(&area).build_cartesian_2d(start..end, 0.0..most * 1.06)?;
     let place = |seconds: f64, mib: f64| chart.backend_coord(&(seconds, mib));
-    for tick in [0.0, 500.0, 1000.0] {
+    for tick in [0.0, 500.0, 1000.0].into_iter().filter(|tick| *tick < most) {
         let (_, y) = place(0.0, tick);
         sheet.draw(&PathElement::new([(PLOT.start, y), (PLOT.end, y)], theme.grid))?;
         write(sheet, (PLOT.start - 8, y), &tick.to_string(), small.side(HPos::Right))?;
