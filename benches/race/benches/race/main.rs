@@ -1,6 +1,6 @@
 //! Runs the contestants in turn; draws up the table and the picture.
 //!
-//! `cargo bench -p race -- --help`
+//! `cargo bench -p race --bench race -- --help`
 
 mod reports;
 mod tables;
