@@ -28,9 +28,10 @@
 //!
 //! **Magazine.** A thread cache has one for each of 68 size classes, up to 256 KiB: an array of
 //! pointers to free blocks. `alloc` pops, `dealloc` pushes, inlined into the caller, without a
-//! lock. Rust passes the layout to `dealloc`, so a free looks nothing up. The magazines are the
-//! *local tier*. One holds 10 blocks, then 58, then 250 if the thread needs them; at most 512 KiB
-//! a class and 8 MiB a thread. Nothing is ever written into a freed block.
+//! lock; if it is empty or full, a *slow path* refills or spills it. Rust passes the layout to
+//! `dealloc`, so a free looks nothing up. The magazines are the *local tier*. One holds 10 blocks,
+//! then 58, then 250 if the thread needs them; at most 512 KiB a class and 8 MiB a thread. Neap
+//! writes nothing into freed blocks.
 //!
 //! **Victim.** The *victim tier* is what was in the magazines at the last tick. A refill takes a
 //! few blocks from it, 4, then 8, and so on: what the program still needs stays, the rest leaves.
@@ -42,8 +43,8 @@
 //!
 //! **Segment and page heap.** A segment is up to 1 GiB of reserved address space, cut into slices
 //! of 64 KiB. The page heap knows which slices are free, and which of those still hold pages. A
-//! block of 32 KiB to 4 MiB is a *run* of slices of its own; a larger one, or one that `realloc` lets
-//! grow above 256 KiB, is a mapping of its own, which grows without copying.
+//! block of 32 KiB to 4 MiB is a *run* of slices of its own; a larger one, or one that `realloc`
+//! lets grow above 256 KiB, is a mapping of its own, which grows without copying.
 //!
 //! **Tick and epoch.** A tick ends an epoch, by default of 500 ms. It ages the thread caches,
 //! those of sleeping threads too: victims are returned to their spans, and what was local becomes
@@ -57,7 +58,7 @@
 //! | returned to the system | when |
 //! |---|---|
 //! | pages of a span whose blocks are all free | unused for an epoch, though the span is in use |
-//! | an empty span, a free run | as much as nobody needed at any moment of an epoch |
+//! | free slices, also those of empty spans | as many as were free at every moment of an epoch |
 //! | a mapping (above 4 MiB) | when it is freed if above 32 MiB, else unused for an epoch; at most 64 MiB are kept |
 //! | everything free | at a [`purge`], at the soft limit, and before memory counts as exhausted |
 //!
@@ -73,8 +74,8 @@
 //! | 10,000 blocks of 32 bytes in a row, with refills and spills | 1.5 ns an `alloc`, 2.6 ns a `dealloc` |
 //! | a block above 256 KiB | a slow path each time, under a lock; above 4 MiB perhaps a system call |
 //! | a tick after 10,000 blocks | 10 µs |
-//! | rounding up to a class | at most 12.5 % from 64 bytes to 1 KiB, 25 % above, below a page above 256 KiB |
-//! | metadata | 576 bytes for each slice of 64 KiB in use, 0.9 %; 576 bytes of thread-local storage |
+//! | rounding up to a class | steps of 8 bytes to 64, of 16 to 128; at most 12.5 % to 1 KiB, 25 % to 256 KiB; whole pages above |
+//! | metadata | at most 576 bytes for each slice of 64 KiB in use, 0.9 %; 576 bytes of thread-local storage |
 //!
 //! # Threads, fork, misuse, C
 //!
@@ -82,8 +83,8 @@
 //!   returned to the spans; that rest is for the next thread, or for the next tick.
 //! * **Fork.** Every lock is held over it, so the child may allocate at once. It gets what other
 //!   threads had cached, and starts its own background thread when it needs one.
-//! * **Misuse** that is noticed aborts the process, with one line on standard error. Rust's
-//!   `dealloc` checks a block of up to 256 KiB only when the block leaves the thread cache, at the second
+//! * **Misuse** that is noticed aborts the process, with one line on standard error. What Rust
+//!   frees, up to 256 KiB, is checked only when the block leaves the thread cache, at the second
 //!   tick if it lies still; **until then a block freed twice may be handed out twice**. Larger
 //!   blocks, and all of C's, are checked at once. `docs/misuse.md` has every case.
 //! * **C.** The feature `malloc`, or a library for `LD_PRELOAD`, has C and C++ use the same heap

@@ -327,8 +327,9 @@ unsafe impl GlobalAlloc for Neap {
 
 /// The bytes that a block of this layout really has, for containers that can use them all.
 ///
-/// At most 25 % above the layout's size up to 256 KiB (12.5 % from 64 bytes to 1 KiB), rounded up
-/// to whole pages of 4 KiB above. All of them may be used if the block was allocated, and is freed,
+/// A size is first rounded up to a multiple of its alignment, then to a class: in steps of 8 bytes
+/// up to 64 and of 16 up to 128, at most 12.5 % up to 1 KiB and 25 % up to 256 KiB, and to whole
+/// pages of 4 KiB above. All of these bytes may be used by a block that is allocated, and freed,
 /// with a layout of that size. A `const fn`; where the layout is a constant it costs nothing.
 ///
 /// ```
@@ -338,9 +339,9 @@ unsafe impl GlobalAlloc for Neap {
 /// assert_eq!(ROOM, 112);
 /// assert_eq!(neap::good_size(Layout::new::<[u64; 40_000]>()), 79 * 4096);
 ///
-/// // A block of the larger size takes no more memory.
-/// let buffer: Vec<u8> = Vec::with_capacity(ROOM);
-/// assert!(buffer.capacity() >= ROOM);
+/// let room = |size| neap::good_size(Layout::from_size_align(size, 1).unwrap());
+/// assert!((129..=1024).all(|size| room(size) * 1000 <= size * 1125));
+/// assert!((1025..=256 << 10).all(|size| room(size) * 100 <= size * 125));
 /// ```
 pub const fn good_size(layout: Layout) -> usize {
     match placement(layout.size(), layout.align()) {

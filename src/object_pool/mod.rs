@@ -24,7 +24,6 @@ use std::sync::Arc;
 ///
 /// ```
 /// use neap::Pool;
-///
 /// static BUFFERS: Pool<Vec<u8>> = Pool::with_reset(Vec::new, Vec::clear);
 ///
 /// let mut buffer = BUFFERS.get();
@@ -52,23 +51,23 @@ use std::sync::Arc;
 ///
 /// # Ageing
 ///
-/// The pool ages with the allocator's epoch. An idle pool is aged by
-/// [`neap::tick`](crate::tick), [`neap::purge`](crate::purge) and the background thread;
-/// ticks driven by allocation run inside an allocation, where no destructor of
-/// a program may run, so a pool meets those at its next use. Where Neap is not
-/// the global allocator, only ticks by hand age it.
+/// The pool ages with the allocator's epoch. An idle pool is aged by [`neap::tick`](crate::tick),
+/// [`neap::purge`](crate::purge) and the background thread; ticks driven by allocation run inside
+/// an allocation, where no destructor of a program may run, so a pool meets those at its next use.
+/// Where Neap is not the global allocator, only ticks by hand age it.
 ///
-/// Destructors run outside every lock, on the thread that ticks or that uses
-/// the pool. A panic in one, in `new` or in the reset function passes to the
-/// caller and harms nothing; an object whose reset panicked is dropped.
+/// Destructors run outside every lock, on the thread that ticks or that uses the pool. A panic in
+/// one, in `new` or in the reset function passes to the caller and harms nothing; an object whose
+/// reset panicked is dropped.
 ///
 /// # Cost
 ///
-/// `get` and the guard's drop, while the thread's shard serves, are some twenty
-/// instructions each, without a call or a locked instruction (on Linux with
-/// `membarrier`; one fence each elsewhere). Taking from other threads' shards
-/// costs a system call of half a microsecond, for up to 32 objects.
-/// The 129th thread living at a time, and later ones, share one shard, at that cost.
+/// `get` and the guard's drop, while the thread's shard serves, take 5.4 ns together
+/// (`docs/benchmarks.md`): some twenty instructions each, without a call or a locked instruction (on
+/// Linux with `membarrier`; one fence each elsewhere). Where the shard does not serve (it is empty,
+/// has to grow, or a tick went by), each shard that is looked into costs a system call of half a
+/// microsecond; another thread's gives up to 32 objects for it. The 129th thread living at a time,
+/// and later ones, share one shard, at that cost.
 pub struct Pool<T: Send + 'static, F = fn() -> T> {
     new: F,
     reset: Option<fn(&mut T)>,
@@ -78,7 +77,18 @@ pub struct Pool<T: Send + 'static, F = fn() -> T> {
     owned: PhantomData<Arc<Shards<T>>>,
 }
 
-/// Which tier is asked first.
+/// Which tier is asked first; see [`Pool::with`].
+///
+/// ```
+/// use neap::{Pool, TierOrder};
+/// for (order, got) in [(TierOrder::LocalFirst, 2), (TierOrder::VictimFirst, 1)] {
+///     let pool = Pool::with(|| 0, None, order);
+///     pool.put(1);
+///     pool.tick(); // 1 is a victim now
+///     pool.put(2);
+///     assert_eq!(pool.take(), got);
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TierOrder {
@@ -92,28 +102,53 @@ pub enum TierOrder {
 }
 
 impl<T: Send + 'static, F: Fn() -> T> Pool<T, F> {
-    /// An empty pool that makes objects by `new`. Allocates nothing until used.
+    /// An empty pool that makes objects by `new`. Allocates nothing until an object is put.
+    /// ```
+    /// let pool = neap::Pool::new(|| vec![0u8; 512]);
+    /// assert!(pool.is_empty() && pool.get().len() == 512);
+    /// ```
     pub const fn new(new: F) -> Self {
         Self::with(new, None, TierOrder::LocalFirst)
     }
 
-    /// The same, with what is to be done to every object that is put back.
+    /// The same, with what is to be done to every object that is put back. What the pool holds has
+    /// then been reset; without it an object is in whatever state it was put back.
+    /// ```
+    /// let pool = neap::Pool::with_reset(String::new, String::clear);
+    /// pool.put(String::from("dirty"));
+    /// assert_eq!(pool.try_take(), Some(String::new()));
+    /// ```
     pub const fn with_reset(new: F, reset: fn(&mut T)) -> Self {
         Self::with(new, Some(reset), TierOrder::LocalFirst)
     }
 
-    /// The same, with every choice.
+    /// The same, with every choice: the reset, if any, and the order of the tiers.
+    /// ```
+    /// use neap::{Pool, TierOrder::VictimFirst};
+    /// static POOL: Pool<Vec<u8>> = Pool::with(Vec::new, Some(Vec::clear), VictimFirst);
+    /// assert!(POOL.take().is_empty());
+    /// ```
     pub const fn with(new: F, reset: Option<fn(&mut T)>, order: TierOrder) -> Self {
         Self { new, reset, order, shards: AtomicPtr::new(ptr::null_mut()), owned: PhantomData }
     }
 
     /// An object of the pool, or a new one; the guard puts it back when dropped.
+    /// ```
+    /// let pool = neap::Pool::new(Vec::new);
+    /// pool.get().push(1); // the guard ends here
+    /// assert_eq!(*pool.get(), [1]);
+    /// ```
     #[inline]
     pub fn get(&self) -> PoolGuard<'_, T, F> {
         PoolGuard { object: ManuallyDrop::new(self.take()), pool: self }
     }
 
     /// An object of the pool, or a new one, to keep or to [`put`](Pool::put) back.
+    /// ```
+    /// let pool = neap::Pool::new(|| 7);
+    /// pool.put(8);
+    /// assert_eq!((pool.take(), pool.take()), (8, 7));
+    /// ```
     #[inline]
     pub fn take(&self) -> T {
         match self.try_take() {
@@ -124,7 +159,13 @@ impl<T: Send + 'static, F: Fn() -> T> Pool<T, F> {
 }
 
 impl<T: Send + 'static, F> Pool<T, F> {
-    /// An object of the pool, if it has one.
+    /// An object of the pool, if it has one: the function given to [`new`](Pool::new) is not called.
+    /// ```
+    /// let pool = neap::Pool::new(|| 7);
+    /// assert!(pool.try_get().is_none());
+    /// pool.put(8);
+    /// assert_eq!(pool.try_get().as_deref(), Some(&8));
+    /// ```
     #[inline]
     pub fn try_get(&self) -> Option<PoolGuard<'_, T, F>> {
         let object = ManuallyDrop::new(self.try_take()?);
@@ -132,6 +173,11 @@ impl<T: Send + 'static, F> Pool<T, F> {
     }
 
     /// An object of the pool, if it has one, to keep or to [`put`](Pool::put) back.
+    /// ```
+    /// let pool = neap::Pool::new(|| 7);
+    /// pool.put(8);
+    /// assert_eq!((pool.try_take(), pool.try_take()), (Some(8), None));
+    /// ```
     #[inline]
     pub fn try_take(&self) -> Option<T> {
         if let Some(own) = self.own()
@@ -145,7 +191,13 @@ impl<T: Send + 'static, F> Pool<T, F> {
         self.take_elsewhere()
     }
 
-    /// Puts an object into the thread's local tier, after the reset, if one is set.
+    /// Puts an object into the thread's local tier, after the reset, if one is set. It need not
+    /// come from the pool. There is no upper bound; what nobody takes is dropped by the second tick.
+    /// ```
+    /// let pool = neap::Pool::new(|| 0);
+    /// pool.put(5);
+    /// assert_eq!(pool.take(), 5);
+    /// ```
     #[inline]
     pub fn put(&self, mut object: T) {
         if let Some(reset) = self.reset {
@@ -161,17 +213,36 @@ impl<T: Send + 'static, F> Pool<T, F> {
         }
     }
 
-    /// How many objects a tier holds, in all threads' shards. A moment's view.
+    /// How many objects a tier holds, in all threads' shards. A moment's view: a look at each
+    /// shard, without a lock.
+    /// ```
+    /// let pool = neap::Pool::new(|| 0);
+    /// (1..=100).for_each(|object| pool.put(object));
+    /// assert_eq!(pool.len(neap::Tier::Local), 100);
+    /// ```
     pub fn len(&self, tier: Tier) -> usize {
         self.shards().map_or(0, |shards| shards.len(tier))
     }
 
-    /// True if neither tier holds an object, at this moment.
+    /// True if neither tier holds an object, at this moment. What is out of the pool does not count.
+    /// ```
+    /// let pool = neap::Pool::new(|| 7);
+    /// assert!(pool.is_empty());
+    /// pool.put(8);
+    /// assert!(!pool.is_empty());
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.len(Tier::Local) + self.len(Tier::Victim) == 0
     }
 
-    /// Drops every object of both tiers.
+    /// Drops every object of both tiers, in all threads' shards, on this thread. What is out of the
+    /// pool stays out. Cost: half a microsecond for each thread's shard, and the destructors.
+    /// ```
+    /// let pool = neap::Pool::new(|| 7);
+    /// pool.put(8);
+    /// pool.clear();
+    /// assert!(pool.is_empty());
+    /// ```
     pub fn clear(&self) {
         for shard in self.shards().iter().flat_map(|shards| shards.all()) {
             drop(shard.empty());
@@ -179,7 +250,15 @@ impl<T: Send + 'static, F> Pool<T, F> {
     }
 
     /// Ends an epoch for this pool alone: drops the victims, and makes them of
-    /// the local objects.
+    /// the local objects. [`neap::tick`](crate::tick) ends one for all. Cost: a microsecond for each
+    /// thread's shard, and the destructors.
+    /// ```
+    /// let pool = neap::Pool::new(|| 7);
+    /// pool.put(8);
+    /// pool.tick(); // a victim
+    /// pool.tick(); // dropped
+    /// assert!(pool.is_empty());
+    /// ```
     pub fn tick(&self) {
         for shard in self.shards().iter().flat_map(|shards| shards.all()) {
             drop(shard.catch_up());
@@ -259,14 +338,27 @@ impl<T: Send + 'static, F> fmt::Debug for Pool<T, F> {
     }
 }
 
-/// An object out of a [`Pool`], put back when dropped.
+/// An object out of a [`Pool`], put back when dropped: into the local tier of the thread that
+/// drops it, after the pool's reset. Dereferences to the object.
+///
+/// ```
+/// let pool = neap::Pool::new(String::new);
+/// let guard: neap::PoolGuard<'_, String, _> = pool.get();
+/// drop(guard);
+/// assert_eq!(pool.len(neap::Tier::Local), 1);
+/// ```
 pub struct PoolGuard<'a, T: Send + 'static, F> {
     object: ManuallyDrop<T>,
     pool: &'a Pool<T, F>,
 }
 
 impl<T: Send + 'static, F> PoolGuard<'_, T, F> {
-    /// Keeps the object: it does not go back.
+    /// Keeps the object: it does not go back, and is not reset.
+    /// ```
+    /// let pool = neap::Pool::new(|| 7);
+    /// assert_eq!(pool.get().into_inner(), 7);
+    /// assert!(pool.is_empty());
+    /// ```
     pub fn into_inner(self) -> T {
         let mut guard = ManuallyDrop::new(self);
         // SAFETY: the guard is not dropped, so the object is taken once.
