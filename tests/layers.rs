@@ -38,7 +38,15 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
     ("reclaim", &[&["tick"], &["background"], &["fork"]]),
     (
         "object_pool",
-        &[&["fences", "thread_number"], &["biased_lock"], &["shard"], &["all_pools"], &["shards"], &["mod"]],
+        &[
+            &["fences", "thread_number"],
+            &["biased_lock"],
+            &["shard"],
+            &["all_pools"],
+            &["shards"],
+            &["pool"],
+            &["guard"],
+        ],
     ),
     ("global", &[&["stats", "slow_path"], &["neap"]]),
     (

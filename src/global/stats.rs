@@ -8,16 +8,28 @@ use crate::reclaim::tick;
 use crate::thread_cache::registry;
 use core::fmt;
 
-/// Where the memory is. Bytes unless a field says otherwise.
+/// Where the memory is, as [`stats`] found it. Bytes unless a field says otherwise.
 ///
-/// Taken while other threads go on, so the figures agree with each other only
-/// up to what they do meanwhile.
+/// Taken while other threads go on, so the figures agree with each other only up to what they do
+/// meanwhile. `Display` prints all of it as a table, with a row for each size class in use;
+/// printing may allocate.
+///
+/// ```
+/// # #[global_allocator] static HEAP: neap::Neap = neap::Neap::new();
+/// let kept = vec![1u8; 1 << 20];
+/// drop(vec![1u8; 1000]);
+/// let stats = neap::stats();
+/// assert!(stats.mapped >= stats.resident && stats.resident >= kept.len());
+/// assert!(stats.live >= kept.len() && stats.pooled_local >= 1000);
+/// assert!(stats.to_string().contains("pooled, local tier"));
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Address space reserved for blocks.
+    /// Address space reserved for blocks; most of it costs no memory.
     pub mapped: usize,
-    /// Of it, what is resident; an estimate from what was touched and returned.
+    /// Of it, what is resident; an estimate from what was touched and returned. Neap's metadata is
+    /// not in it, nor are code, stacks, and what other allocators have.
     pub resident: usize,
     /// In the program's hands, with what rounding up to a class adds.
     pub live: usize,
@@ -29,24 +41,37 @@ pub struct Stats {
     pub free_in_spans: usize,
     /// Resident in free page runs and kept mappings.
     pub free_runs: usize,
-    /// Ticks so far.
+    /// Ticks so far, a count: epochs that ended. A [`purge`](crate::purge) counts as two.
     pub ticks: u64,
-    /// Pages given back to the operating system so far.
+    /// Pages of 4 KiB returned to the operating system so far, a count.
     pub pages_returned: u64,
-    /// Slow paths of `alloc` so far: refills of a magazine.
+    /// Slow paths of `alloc` so far, a count: refills of a magazine.
     pub refills: u64,
-    /// Slow paths of `dealloc` so far: spills of a magazine.
+    /// Slow paths of `dealloc` so far, a count: spills of a magazine.
     pub spills: u64,
-    /// Threads that have a cache.
+    /// Threads that have a cache, a count.
     pub threads: usize,
     classes: [ClassStats; CLASSES],
 }
 
-/// One class. Blocks unless a field says otherwise.
+/// One size class, of [`Stats::classes`]. Counts of blocks unless a field says otherwise.
+///
+/// ```
+/// # #[global_allocator] static HEAP: neap::Neap = neap::Neap::new();
+/// let class = || -> neap::ClassStats {
+///     *neap::stats().classes().iter().find(|class| class.block_size == 8192).unwrap()
+/// };
+/// let before = class().live;
+/// let block = Box::new([0u64; 1000]); // 8,000 bytes are served by the class of 8 KiB
+/// assert_eq!(class().live, before + 1);
+/// drop(block);
+/// assert_eq!(class().live, before);
+/// assert!(class().pooled_local >= 1 && class().spans >= 1);
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct ClassStats {
-    /// Bytes of a block.
+    /// Bytes of a block, not a count.
     pub block_size: usize,
     /// In the program's hands.
     pub live: usize,
@@ -56,14 +81,24 @@ pub struct ClassStats {
     pub pooled_victim: usize,
     /// Free in spans.
     pub free: usize,
-    /// Spans of this class, or runs in use.
+    /// Spans of this class; runs in use where a block is above 32 KiB.
     pub spans: usize,
 }
 
 /// Takes a snapshot.
 ///
-/// Cost: a look at each thread's cache, under its lock, and at each 64 KiB of
-/// reserved memory in use; about 0.1 ms for each GiB. Allocates nothing.
+/// Works at any time and from any thread, and allocates nothing. Cost: a look at each thread's
+/// cache, under its lock, and at each 64 KiB of memory in use; about 0.1 ms for each GiB. Where
+/// Neap is not the global allocator nearly all figures are 0.
+///
+/// ```
+/// # #[global_allocator] static HEAP: neap::Neap = neap::Neap::new();
+/// let before = neap::stats();
+/// let block = vec![1u8; 3 << 20];
+/// let after = neap::stats();
+/// assert_eq!(after.live - before.live, block.len());
+/// println!("{} KiB live, {} KiB resident", after.live >> 10, after.resident >> 10);
+/// ```
 pub fn stats() -> Stats {
     let mut stats = Stats {
         mapped: inventory::reserved(),
@@ -95,7 +130,8 @@ pub fn stats() -> Stats {
 }
 
 impl Stats {
-    /// Each class of size, the smallest first.
+    /// Each size class, the smallest first. Blocks above 256 KiB are in none. How many classes there
+    /// are, and their sizes, may change from version to version.
     ///
     /// ```
     /// # #[global_allocator] static HEAP: neap::Neap = neap::Neap::new();

@@ -23,11 +23,24 @@ pub(super) struct Tiers<T> {
 }
 
 /// One of the two tiers of a [`Pool`](crate::Pool).
+///
+/// ```
+/// use neap::{Pool, Tier};
+///
+/// let pool = Pool::new(|| 7);
+/// let tiers = || (pool.len(Tier::Local), pool.len(Tier::Victim));
+/// pool.put(8);
+/// assert_eq!(tiers(), (1, 0));
+/// pool.tick();
+/// assert_eq!(tiers(), (0, 1));
+/// pool.tick();
+/// assert_eq!(tiers(), (0, 0)); // dropped: nobody took it for two ticks
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tier {
     /// Active: where objects are put.
     Local,
-    /// Archived: what was local at the last tick.
+    /// Archived: what was local at the last tick. The next one drops it.
     Victim,
 }
 
