@@ -83,7 +83,7 @@ fn open_huge_page(mut heap: Guard<'static, Totals>) -> Guard<'static, Totals> {
     let huge = transparent_huge_pages::open(run.segment, run.first);
     if !huge {
         // There will be none for the next slices either. What came instead goes.
-        residency::set_lasting(false);
+        residency::set_growth_lasts(false);
     }
     // SAFETY: ours, and on no bitmap.
     let gone = !huge && unsafe { platform::release(run.start() as *mut u8, run.slices * SLICE) };

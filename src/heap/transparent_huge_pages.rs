@@ -33,7 +33,7 @@ const _: () = assert!(SLICES == 32, "a word holds two");
 
 /// Whether what the heap grows by should be huge.
 pub(super) fn are_wanted() -> bool {
-    residency::is_lasting() && soft_limit::is_far_from(BYTES) && settings::huge_pages()
+    residency::growth_lasts() && soft_limit::is_far_with(BYTES) && settings::huge_pages()
 }
 
 /// Has the system back slices, which the caller has and which hold nothing, by a

@@ -196,7 +196,7 @@ mod heap {
     /// All blocks of a full span come back, and it is freed.
     fn free_all_of(class: usize, span: &'static Span) {
         let geometry = &GEOMETRY[class];
-        let filled = span.free(geometry, 0, geometry.full_word(0), false);
+        let filled = span.free(geometry, 0, geometry.block_bits(0), false);
         central::after_free(class, span, filled);
         central::free_if_empty(class, span, false);
     }

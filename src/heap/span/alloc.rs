@@ -66,7 +66,7 @@ impl Span {
         }
         if single_threaded {
             word.store(seen & !wanted, Relaxed);
-            if seen == geometry.full_word(at) {
+            if seen == geometry.block_bits(at) {
                 self.full_words.store(self.full_words.load(Relaxed) - 1, Relaxed);
             }
             return wanted;
@@ -84,7 +84,7 @@ impl Span {
             let before = word.fetch_and(!wanted, AcqRel);
             (before, before & wanted)
         };
-        if before == geometry.full_word(at) {
+        if before == geometry.block_bits(at) {
             self.full_words.fetch_sub(1, Relaxed);
         }
         taken

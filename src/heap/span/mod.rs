@@ -193,7 +193,7 @@ impl Span {
     pub(super) fn start(&self, class: usize, base: usize, resident: u64, few: bool) {
         let geometry = &GEOMETRY[class];
         self.base.store(base, Relaxed);
-        let first = if few { geometry.some_block(base) } else { 0 };
+        let first = if few { geometry.spread_start(base) } else { 0 };
         self.cursor.store(first as u16, Relaxed);
         self.released.store(!resident, Relaxed);
         self.touched.store(resident, Relaxed);
@@ -202,7 +202,7 @@ impl Span {
         // The kind before the bits: who holds a bit knows the class (see `claim_exactly`).
         self.set_kind(Kind::Class(class));
         for (word, bits) in self.words(geometry).iter().enumerate() {
-            bits.store(geometry.full_word(word), Release);
+            bits.store(geometry.block_bits(word), Release);
         }
     }
 
@@ -256,7 +256,7 @@ impl Span {
         }
         let after = before | blocks;
         // A full word is ones from the lowest bit on; few others are.
-        let filled = after & after.wrapping_add(1) == 0 && after == geometry.full_word(at);
+        let filled = after & after.wrapping_add(1) == 0 && after == geometry.block_bits(at);
         if filled {
             self.add_full_word(single_threaded);
         }
@@ -311,7 +311,7 @@ impl Span {
     /// Takes every block, if every one is free. Only for a listed span, with its class's lock:
     /// no refill can take from it meanwhile.
     pub(super) fn claim_whole(&self, geometry: &Geometry) -> bool {
-        let full = |word: usize| geometry.full_word(word);
+        let full = |word: usize| geometry.block_bits(word);
         for (at, word) in self.words(geometry).iter().enumerate() {
             if word.compare_exchange(full(at), 0, AcqRel, Relaxed).is_err() {
                 for at in 0..at {

@@ -165,7 +165,7 @@ impl Span {
                     if at >= geometry.words as usize {
                         return None;
                     }
-                    if seen == geometry.full_word(at) {
+                    if seen == geometry.block_bits(at) {
                         self.full_words.fetch_sub(1, Relaxed);
                     }
                     return Some(class);
