@@ -1,9 +1,9 @@
-//! The end of a process that misused the heap: one line, then abort.
+//! Aborts a process that misused the heap: one line on stderr, then abort.
 
 use crate::platform;
 use core::fmt::{self, Write};
 
-/// Says what happened to `address` and aborts the process.
+/// Reports what happened to `address` and aborts the process.
 #[cold]
 #[inline(never)]
 pub(crate) fn abort_on_misuse(what: &str, address: usize) -> ! {
@@ -14,7 +14,7 @@ pub(crate) fn abort_on_misuse(what: &str, address: usize) -> ! {
 /// Writes one line to standard error without allocating.
 pub(crate) fn report(message: fmt::Arguments<'_>) {
     let mut line = Line { bytes: [0; 200], len: 0 };
-    // A line that is too long is cut; nothing else can fail.
+    // Writing to `line` cannot fail; a message that is too long is cut off.
     let _ = write!(line, "neap: {message}");
     line.bytes[line.len] = b'\n';
     platform::write_stderr(&line.bytes[..line.len + 1]);

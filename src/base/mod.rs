@@ -1,5 +1,5 @@
-//! What every layer needs: sizes and size classes, the clock of epochs, and the
-//! few facts that the whole process shares. No locks, no memory of its own.
+//! What every layer needs: sizes and size classes, the clock of epochs, and a few
+//! facts about the whole process. It has no locks and no memory of its own.
 
 pub(crate) mod atomics;
 pub(crate) mod epoch;

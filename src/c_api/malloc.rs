@@ -69,7 +69,7 @@ pub unsafe fn free(neap: &'static Neap, block: *mut c_void) {
     if let Some((mark, class)) = live_map::guess_in_first(block)
         // SAFETY: a class.
         && let Some(slot) = unsafe { open_slot(class) }
-        && live_map::end(mark, class)
+        && live_map::unmark(mark, class)
     {
         // SAFETY: the slot is this moment's, and the block was live, so the caller's to give.
         return unsafe { push_at(slot, class, block) };
@@ -85,7 +85,7 @@ pub unsafe fn free(neap: &'static Neap, block: *mut c_void) {
 #[inline(always)]
 pub unsafe fn malloc_usable_size(_: &'static Neap, block: *mut c_void) -> usize {
     if let Some((mark, class)) = live_map::guess_in_first(block as usize)
-        && live_map::is(mark, class)
+        && live_map::is_live(mark, class)
     {
         return block_size(class);
     }
@@ -185,9 +185,9 @@ fn missed(block: usize, class: usize, neap: &'static Neap) -> *mut c_void {
 
 /// The mark of a block, which may need memory for a live map.
 fn mark_of(block: usize) -> Option<&'static AtomicU8> {
-    live_map::find_or_cover(block).or_else(|| {
+    live_map::find_or_make(block).or_else(|| {
         mapped::release(true);
-        live_map::find_or_cover(block)
+        live_map::find_or_make(block)
     })
 }
 
@@ -247,7 +247,7 @@ fn free_elsewhere(block: usize, neap: &'static Neap) {
     }
     if this_thread().cache().is_null() {
         // A thread that has not joined may be the second all the same.
-        live_map::share();
+        live_map::set_shared();
     }
     let live = unmark(block, Use::Free);
     live.note(block);

@@ -1,4 +1,4 @@
-//! What a user may configure, and the limits that the process lives under.
+//! What a user may configure, and the memory limits of the process.
 
 pub(crate) mod cgroup;
 pub(crate) mod settings;

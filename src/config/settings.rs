@@ -1,4 +1,7 @@
-//! What a user may set, by the builder or by the environment, read once.
+//! The settings, from the builder or the environment, read once.
+//!
+//! All accesses are Relaxed: a thread that starts at the same time may still see
+//! the defaults, which are valid settings too.
 
 use crate::base::fatal::report;
 use crate::config::cgroup;
@@ -7,7 +10,7 @@ use core::ffi::CStr;
 use core::sync::atomic::Ordering::Relaxed;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
-/// The settings as a program gives them.
+/// The settings as a program states them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     pub(crate) tick_interval_ms: u64,
@@ -16,10 +19,10 @@ pub(crate) struct Settings {
     /// Bytes; `usize::MAX` for none.
     pub(crate) limit: usize,
     pub(crate) limit_from_cgroup: bool,
-    /// As the system has it, if not configured.
+    /// None if not configured: then the system's default decides.
     pub(crate) huge_pages: Option<bool>,
-    /// Whether others' settings may replace them later: the C API's first
-    /// call may come before the program's own allocator is used.
+    /// Whether other settings may replace them later: the C API's first call may
+    /// come before the program's own allocator is used.
     pub(crate) provisional: bool,
 }
 
@@ -38,18 +41,18 @@ impl Settings {
 static TICK_INTERVAL_MS: AtomicU64 = AtomicU64::new(Settings::DEFAULT.tick_interval_ms);
 static BACKGROUND: AtomicBool = AtomicBool::new(false);
 static THREAD_POOL_BYTES: AtomicUsize = AtomicUsize::new(Settings::DEFAULT.thread_pool_bytes);
-/// Near the limit threads may pool a part of that.
+/// Near the limit threads may pool only part of [`THREAD_POOL_BYTES`].
 static NEAR_LIMIT: AtomicBool = AtomicBool::new(false);
 static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
 static HUGE_PAGES: AtomicBool = AtomicBool::new(false);
-/// By the program or the environment, not by the system.
+/// Whether [`HUGE_PAGES`] is from the program or the environment, not the system.
 static HUGE_PAGES_CONFIGURED: AtomicBool = AtomicBool::new(false);
 static BARRIER_WORKS: AtomicBool = AtomicBool::new(false);
-/// What is wrong in the environment was reported.
+/// Whether invalid variables were reported already.
 static REPORTED: AtomicBool = AtomicBool::new(false);
 
-/// Takes settings, and what the environment overrides: the program's own, and
-/// perhaps defaults before, as long as only C's calls were seen.
+/// Stores the settings, with what the environment overrides. Called once with the
+/// program's own, and perhaps before that with the C API's provisional ones.
 pub(crate) fn read(settings: &Settings) {
     let interval = variable(c"NEAP_TICK_INTERVAL_MS", "milliseconds above 0", |&value| value > 0);
     let background = flag(c"NEAP_BACKGROUND");
@@ -86,7 +89,7 @@ pub(crate) fn huge_pages() -> bool {
     HUGE_PAGES.load(Relaxed)
 }
 
-/// The same; none if that is the system's word.
+/// The same; none if not configured.
 pub(crate) fn huge_pages_if_configured() -> Option<bool> {
     HUGE_PAGES_CONFIGURED.load(Relaxed).then(huge_pages)
 }
@@ -96,7 +99,7 @@ pub(crate) fn near_limit() -> bool {
     NEAR_LIMIT.load(Relaxed)
 }
 
-/// By a tick: whether the limit is near.
+/// Called by a tick: whether the limit is near.
 pub(crate) fn set_near_limit(near: bool) {
     NEAR_LIMIT.store(near, Relaxed);
 }
@@ -114,15 +117,15 @@ pub(crate) fn thread_pool_bytes() -> usize {
     if near_limit() { bytes / 8 } else { bytes }
 }
 
-/// Tries the barrier again: a program may deny itself system calls at any time.
+/// Tries the barrier again: a program may forbid itself system calls at any time.
 pub(crate) fn check_barrier() {
     if barrier_works() && !platform::barrier() {
-        deny_barrier();
+        note_barrier_failed();
     }
 }
 
-/// The system refused the barrier; from here on owners age their own heaps.
-pub(crate) fn deny_barrier() {
+/// The system refused the barrier: from now on each thread ages its own cache.
+pub(crate) fn note_barrier_failed() {
     BARRIER_WORKS.store(false, Relaxed);
 }
 
@@ -131,12 +134,12 @@ pub(crate) fn barrier_works() -> bool {
     BARRIER_WORKS.load(Relaxed)
 }
 
-/// A variable that says yes or no.
+/// A variable that is 0 or 1.
 fn flag(name: &CStr) -> Option<bool> {
     variable(name, "0 or 1", |&value| value <= 1).map(|value| value == 1)
 }
 
-/// A variable's number, if it is set and `valid`; a line on stderr if not valid.
+/// A variable's number, if it is set and `valid`. Reports it on stderr if not valid.
 fn variable(name: &CStr, wanted: &str, valid: impl Fn(&u64) -> bool) -> Option<u64> {
     let value = platform::variable(name)?;
     let number = value.to_str().ok().and_then(|text| text.trim().parse().ok()).filter(valid);

@@ -9,16 +9,16 @@ use crate::heap::span::{Span, bits_between};
 use core::mem::MaybeUninit;
 use core::{array, ptr, slice};
 
-/// Blocks looked up before any is freed: the look-ups are independent of each
-/// other and run side by side, while a bit set is a barrier to what follows.
+/// Blocks looked up before any is freed. The look-ups are independent, so the processor
+/// runs them side by side; setting a bit is a barrier to what follows.
 const BATCH: usize = 64;
 
-/// Rows of blocks are often as short, or as long as a word.
-const FEW: usize = 4;
+/// Sequences of neighbours are mostly this short, or as long as a word.
+const SHORT_SEQUENCE: usize = 4;
 
 /// Blocks of one word of a span's bitmap.
 #[derive(Clone, Copy)]
-struct Neighbours {
+struct WordBlocks {
     span: &'static Span,
     word: usize,
     bits: u64,
@@ -26,11 +26,11 @@ struct Neighbours {
     pages: u64,
 }
 
-/// Frees blocks of one class; `by_program` unless a tick does so with
-/// blocks that nobody has used for an epoch.
+/// Frees blocks of one class. `by_program` is false if a tick frees blocks that nobody
+/// has used for an epoch.
 ///
-/// The caller holds a thread cache's lock or has gone through `registry::enter`. Aborts
-/// the process for an address that is no block in use of this class.
+/// The caller holds a thread cache's lock or has called `registry::enter`. Aborts the
+/// process for an address that is no block in use of this class.
 pub(crate) fn free(class: usize, blocks: &[usize], by_program: bool) {
     if class >= SPAN_CLASSES {
         for &block in blocks {
@@ -41,29 +41,29 @@ pub(crate) fn free(class: usize, blocks: &[usize], by_program: bool) {
     let Some(&first) = blocks.first() else { return };
     let mut lookup = Lookup::new(class, first);
     for batch in blocks.chunks(BATCH) {
-        let mut found = [const { MaybeUninit::<Neighbours>::uninit() }; BATCH];
-        let start = found.as_mut_ptr().cast::<Neighbours>();
+        let mut found = [const { MaybeUninit::<WordBlocks>::uninit() }; BATCH];
+        let start = found.as_mut_ptr().cast::<WordBlocks>();
         let mut next = start;
         let mut rest = batch;
         while let Some((&block, others)) = rest.split_first() {
             let (span, index) = lookup.find(block);
-            let place = match others.first().map(|other| other.wrapping_sub(block)) {
+            let word_blocks = match others.first().map(|other| other.wrapping_sub(block)) {
                 Some(step) if step == lookup.size || step == lookup.size.wrapping_neg() => {
-                    let more = in_row(lookup.geometry, index, step, block, others);
+                    let more = count_sequence(lookup.geometry, index, step, block, others);
                     rest = &others[more..];
                     let lowest = if step == lookup.size { index } else { index - more };
-                    neighbours(&lookup, span, lowest, more)
+                    blocks_from(&lookup, span, lowest, more)
                 }
                 _ => {
                     rest = others;
-                    neighbours(&lookup, span, index, 0)
+                    blocks_from(&lookup, span, index, 0)
                 }
             };
-            // SAFETY: what lies between `start` and `next` was written, at most one for each
-            // block before this one, so there is room.
+            // SAFETY: all from `start` to `next` was written, at most one entry for each
+            // block before this one, so there is room for one more.
             unsafe {
-                if next == start || !(*next.sub(1)).merge(&place, lookup.geometry) {
-                    next.write(place);
+                if next == start || !(*next.sub(1)).merge(&word_blocks, lookup.geometry) {
+                    next.write(word_blocks);
                     next = next.add(1);
                 }
             }
@@ -74,45 +74,45 @@ pub(crate) fn free(class: usize, blocks: &[usize], by_program: bool) {
     }
 }
 
-/// Frees what was found, a word in one operation.
-fn set_bits(class: usize, found: &[Neighbours], by_program: bool) {
+/// Frees the blocks that were found, each word in one operation.
+fn set_bits(class: usize, found: &[WordBlocks], by_program: bool) {
     let (geometry, single_threaded) = (&GEOMETRY[class], SINGLE_THREADED.is_on());
-    for &Neighbours { span, word, bits, pages } in found {
+    for &WordBlocks { span, word, bits, pages } in found {
         if !span.is_class(class) {
-            // An earlier one was its last block, so this one is free already.
+            // An earlier entry freed the span, so these blocks were free already.
             span.abort_on_double_free(geometry, word, bits);
         }
         if by_program {
             span.note_use(pages);
         }
-        let filled = span.free(geometry, word, bits, single_threaded);
-        central::after_free(class, span, filled);
+        let word_is_free = span.free(geometry, word, bits, single_threaded);
+        central::after_free(class, span, word_is_free);
     }
 }
 
-impl Neighbours {
-    /// Takes others in that lie in the same word; aborts the process if a block is
-    /// among both.
+impl WordBlocks {
+    /// Adds others if they lie in the same word; aborts the process if a block is in
+    /// both.
     #[inline(always)]
     fn merge(&mut self, others: &Self, geometry: &Geometry) -> bool {
-        let one = self.word == others.word && ptr::eq(self.span, others.span);
-        if one {
+        let same_word = self.word == others.word && ptr::eq(self.span, others.span);
+        if same_word {
             if self.bits & others.bits != 0 {
                 self.span.abort_on_double_free(geometry, self.word, self.bits & others.bits);
             }
             self.bits |= others.bits;
             self.pages |= others.pages;
         }
-        one
+        same_word
     }
 }
 
-/// A block of a span and so many more that follow it in its word.
+/// The block `lowest` of a span and the `more` blocks that follow it in its word.
 #[inline(always)]
-fn neighbours(lookup: &Lookup, span: &'static Span, lowest: usize, more: usize) -> Neighbours {
+fn blocks_from(lookup: &Lookup, span: &'static Span, lowest: usize, more: usize) -> WordBlocks {
     let start = lowest * lookup.size;
     let end = start + lookup.size + more * lookup.size;
-    Neighbours {
+    WordBlocks {
         span,
         word: lowest / 64,
         bits: u64::MAX >> (63 - more) << (lowest % 64),
@@ -120,12 +120,12 @@ fn neighbours(lookup: &Lookup, span: &'static Span, lowest: usize, more: usize) 
     }
 }
 
-/// Most blocks are freed in the order of their addresses, up or down by `step`, and
-/// then the next is known without a division: how many of `others` follow so in the word
-/// of `block`, the span's block `index`. After a few, eight at a time, which saves the
-/// loop's own instructions.
+/// How many of `others` follow `block`, the span's block `index`, at distances of `step`
+/// and in the same word. Most blocks are freed in the order of their addresses, up or
+/// down, and then no division is needed to look up the next. After a few it compares
+/// eight at a time, which saves loop instructions.
 #[inline(never)]
-fn in_row(geometry: &Geometry, index: usize, step: usize, block: usize, others: &[usize]) -> usize {
+fn count_sequence(geometry: &Geometry, index: usize, step: usize, block: usize, others: &[usize]) -> usize {
     let (bit, last) = (index % 64, geometry.blocks as usize - 1);
     let room = if step == geometry.size as usize { (last - index).min(63 - bit) } else { bit };
     let others = &others[..others.len().min(room)];
@@ -134,9 +134,9 @@ fn in_row(geometry: &Geometry, index: usize, step: usize, block: usize, others: 
         expected = expected.wrapping_add(step);
         expected
     };
-    let (few, many) = others.split_at(others.len().min(FEW));
+    let (few, many) = others.split_at(others.len().min(SHORT_SEQUENCE));
     let mut count = few.iter().take_while(|&&other| other == next()).count();
-    if count < FEW {
+    if count < SHORT_SEQUENCE {
         return count;
     }
     let mut expected: [usize; 8] = array::from_fn(|_| next());

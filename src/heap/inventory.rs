@@ -5,9 +5,9 @@ use crate::heap::page_heap;
 use crate::heap::segment::Segment;
 use crate::heap::span::Kind;
 
-/// What starts on a slice. Bytes but for the blocks.
+/// What starts on a slice. Sizes are in bytes.
 pub(crate) enum Item {
-    /// A span of the class, and how many of its blocks are free or not.
+    /// A span of the class, with how many of its blocks are free and in use.
     Span { class: usize, free: usize, used: usize, resident: usize },
     /// A block of a pooled class that is a run.
     Run { class: usize, resident: usize },
@@ -25,7 +25,7 @@ pub(crate) fn free_runs() -> usize {
     page_heap::resident_slices() * SLICE
 }
 
-/// Calls `visit` for everything there is; what changes meanwhile may be missed.
+/// Calls `visit` for every span and run; what changes meanwhile may be missed.
 pub(crate) fn each(mut visit: impl FnMut(Item)) {
     for segment in Segment::all() {
         let mut from = 0;
@@ -36,7 +36,7 @@ pub(crate) fn each(mut visit: impl FnMut(Item)) {
                 Kind::Class(class @ 0..SPAN_CLASSES) => {
                     let geometry = &GEOMETRY[class];
                     let free = span.free_blocks(geometry);
-                    // Saturating, since the span may be another class's by now.
+                    // Saturating, since the span may belong to another class by now.
                     let used = (geometry.blocks as usize).saturating_sub(free);
                     visit(Item::Span { class, free, used, resident: span.resident_pages(geometry) * PAGE });
                 }

@@ -1,5 +1,5 @@
-//! Blocks above the pooled sizes: runs up to 4 MiB, mappings above, and for
-//! blocks that grew out of their place, which are likely to go on growing.
+//! Blocks above the pooled sizes: runs up to 4 MiB, and mappings above. Blocks that
+//! outgrew their place get mappings too, since they are likely to go on growing.
 
 use crate::base::size_class::{PAGE, RUN_MAX};
 use crate::heap::segment::Segment;
@@ -15,8 +15,8 @@ pub(crate) enum Backing {
     Mapping,
 }
 
-/// How a block of that size is backed; of a wrong address a guess, which `free`
-/// finds to be wrong.
+/// How a block of that size is backed. For a wrong address this is a guess, which
+/// `free` detects.
 pub(crate) fn backing_of(block: usize, size: usize) -> Backing {
     if size <= RUN_MAX && Segment::of(block).is_some() { Backing::Run } else { Backing::Mapping }
 }
@@ -26,13 +26,13 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> *mut u8 {
     if size <= RUN_MAX { run::alloc_large(size, align, zeroed) } else { mapped::alloc(size, align, zeroed) }
 }
 
-/// For a block that grew out of its place: a mapping, which grows without copying.
-/// Null where there is none, or the alignment keeps it from being resized.
+/// For a block that outgrew its place: a mapping, which grows without copying. Null
+/// without memory, or if the alignment would keep it from being resized.
 pub(crate) fn alloc_growing(size: usize, align: usize) -> *mut u8 {
     if align <= PAGE { mapped::alloc(size, align, false) } else { ptr::null_mut() }
 }
 
-/// Frees a block; aborts the process if there is none that is backed so.
+/// Frees a block; aborts the process if there is none with that backing.
 pub(crate) fn free(block: usize, backing: Backing) {
     match backing {
         Backing::Run => run::free_large(block),
@@ -40,8 +40,8 @@ pub(crate) fn free(block: usize, backing: Backing) {
     }
 }
 
-/// The block's address with its size changed to another above the pooled sizes,
-/// if nothing needs to be copied.
+/// Resizes a block to another size above the pooled ones and returns its address, if
+/// that needs no copying.
 pub(crate) fn resize(block: usize, size: usize) -> Option<*mut u8> {
     if Segment::of(block).is_none() {
         return mapped::resize(block, size);
@@ -49,7 +49,7 @@ pub(crate) fn resize(block: usize, size: usize) -> Option<*mut u8> {
     (size <= RUN_MAX && run::resize(block, size)).then_some(block as *mut u8)
 }
 
-/// Bytes of a block in use; 0 for an address that is none.
+/// Bytes of a block in use; 0 if there is none at the address.
 pub(crate) fn usable(block: usize, backing: Backing) -> usize {
     match backing {
         Backing::Run => run::usable(block),

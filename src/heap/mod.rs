@@ -1,10 +1,10 @@
 //! The heap that all threads share: from address space to blocks.
 //!
 //! A segment is reserved address space, cut into slices of 64 KiB. The page heap
-//! knows which slices are free, and which of those are resident. A span is a few
-//! slices of blocks of one class with a bitmap of the free ones, a run is slices
-//! for one larger block, and above 4 MiB a block has a mapping of its own. For each
-//! class the central lists hold the spans with free blocks. Nothing outside this
+//! knows which slices are free and which of those are resident. A span is one or
+//! four slices of blocks of one class, with a bitmap of the free ones. A run is the
+//! slices of one larger block. Above 4 MiB a block has a mapping of its own. For
+//! each class a central list holds the spans with free blocks. Nothing outside this
 //! folder reads a span's state.
 
 pub(crate) mod central;

@@ -1,4 +1,4 @@
-//! Blocks that are page runs: above 32 KiB, up to 4 MiB, on slices of their own.
+//! Blocks that are runs: above 32 KiB, up to 4 MiB, on slices of their own.
 
 use crate::base::residency;
 use crate::base::size_class::{GEOMETRY, PAGE, PAGES_PER_SLICE, POOLED_MAX, SLICE, SPAN_CLASSES, block_size};
@@ -34,7 +34,7 @@ fn alloc(kind: Kind, size: usize, slices: usize, align: usize, zeroed: bool) -> 
     run.start() as *mut u8
 }
 
-/// Frees a block of a pooled class; `recent` if the program freed it in this epoch.
+/// Frees a block of a pooled class; `recent` if the program used it in this epoch.
 /// Aborts the process unless a run of that class starts there.
 pub(super) fn free_class(block: usize, class: usize, recent: bool) {
     free(block, Kind::Class(class), recent);
@@ -50,14 +50,14 @@ fn free(block: usize, kind: Kind, recent: bool) {
     let first = segment.slice_of(block);
     let head = segment.span(first);
     let (_, slices) = head.extent();
-    if !block.is_multiple_of(SLICE) || !head.retire(kind) {
+    if !block.is_multiple_of(SLICE) || !head.free_run(kind) {
         lookup::abort_on_bad_free(segment, block);
     }
     page_heap::free(Run { segment, first, slices }, u64::MAX, recent);
 }
 
-/// Changes the size of a block above the pooled sizes, to another such size, where
-/// it lies. False if that cannot be.
+/// Resizes a block above the pooled sizes in place, to another such size. False if
+/// that is not possible.
 pub(super) fn resize(block: usize, size: usize) -> bool {
     debug_assert!(size > POOLED_MAX);
     let Some(segment) = Segment::of(block) else { return false };
@@ -83,9 +83,10 @@ pub(super) fn usable(block: usize) -> usize {
     Segment::of(block).map_or(0, |segment| segment.span(segment.slice_of(block)).run_pages() * PAGE)
 }
 
-/// Neighbours in one go: each call of `memset` costs as much as 2 KiB of zeros.
+/// Clears the resident slices, neighbours in one go: a call of `memset` costs as much
+/// as 2 KiB of zeros.
 fn clear(run: Run, resident: u64) {
-    for (first, count) in page_heap::stretches(resident & page_heap::mask(run.slices)) {
+    for (first, count) in page_heap::ranges(resident & page_heap::mask(run.slices)) {
         // SAFETY: the run is ours, and nobody else has its address yet.
         unsafe { ptr::write_bytes((run.start() + first * SLICE) as *mut u8, 0, count * SLICE) };
     }

@@ -1,11 +1,10 @@
-//! Blocks for threads without a thread cache: one at a time, straight from a span.
+//! Allocates for threads without a thread cache: one block at a time, from a span.
 
 use crate::base::size_class::{GEOMETRY, SPAN_CLASSES};
 use crate::heap::span::NO_CACHE;
 use crate::heap::{central, run};
 
-/// A block of the class; null without memory. The caller has gone through
-/// `registry::enter`.
+/// A block of the class; null without memory. The caller has called `registry::enter`.
 pub(crate) fn alloc(class: usize) -> *mut u8 {
     if class >= SPAN_CLASSES {
         return run::alloc_class(class, false);

@@ -1,34 +1,35 @@
-//! Any other Unix: what POSIX has, and a refusal for the rest.
+//! Any other Unix: what POSIX has. Everything else reports that it is not there.
 
 use super::unix;
 use core::sync::atomic::AtomicU32;
 use memmap2::MmapMut;
 
-/// Bits of an address in user space that `mmap` gives unasked.
+/// Bits of the addresses that `mmap` returns unless asked for more.
 pub(super) const ADDRESS_BITS: u32 = 48;
 
-/// Returns pages; they read as zero when touched again. False if the system refuses.
+/// Returns pages to the system; they read as zero when touched again. False if
+/// the system refuses.
 ///
 /// # Safety
-/// The range is whole pages of a mapping of ours, in nobody's use.
+/// The range is whole pages of a mapping of ours that nobody uses.
 pub(super) unsafe fn release(start: *mut u8, bytes: usize) -> bool {
     let access = libc::PROT_READ | libc::PROT_WRITE;
-    let how = libc::MAP_PRIVATE | libc::MAP_ANON | libc::MAP_FIXED;
-    // `madvise` promises zeros on Linux alone; a fresh mapping in the same place does everywhere.
-    // SAFETY: by contract.
-    unsafe { libc::mmap(start.cast(), bytes, access, how, -1, 0) == start.cast() }
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANON | libc::MAP_FIXED;
+    // `madvise` promises zeros on Linux only; a fresh mapping in the same place does everywhere.
+    // SAFETY: by contract, whole pages of ours that nobody uses.
+    unsafe { libc::mmap(start.cast(), bytes, access, flags, -1, 0) == start.cast() }
 }
 
-/// The same; there are no parts of huge pages.
+/// The same: there are no huge pages to split.
 ///
 /// # Safety
 /// As for [`release`].
 pub(super) unsafe fn release_part(start: *mut u8, bytes: usize, _part: bool) -> bool {
-    // SAFETY: by contract.
+    // SAFETY: the same contract.
     unsafe { release(start, bytes) }
 }
 
-/// Refused.
+/// Not possible here.
 ///
 /// # Safety
 /// None.
@@ -36,7 +37,7 @@ pub(super) unsafe fn move_pages(_: *mut u8, _: usize, _: *mut u8) -> bool {
     false
 }
 
-/// Refused.
+/// Not possible here.
 ///
 /// # Safety
 /// None.
@@ -50,7 +51,7 @@ pub(super) unsafe fn remap(_: &mut MmapMut, _: usize, _: bool) -> bool {
 /// None.
 pub(super) unsafe fn set_huge_pages(_: *mut u8, _: usize, _: bool) {}
 
-/// Refused.
+/// Not possible here.
 ///
 /// # Safety
 /// None.
@@ -66,18 +67,18 @@ pub(super) fn huge_pages(_configured: Option<bool>) -> bool {
 /// Nothing to register.
 pub(super) fn register_barrier() {}
 
-/// There is none.
+/// There is none, so each thread ages its own cache.
 pub(super) fn barrier() -> bool {
     false
 }
 
-/// Nobody is woken early; what was to last forever lasts for a second.
+/// Nobody is woken early; a wait without a limit ends after a second.
 pub(super) fn wait(_: &AtomicU32, _: u32, ms: Option<u64>) {
-    // SAFETY: no pointers.
+    // SAFETY: the call takes no pointers.
     unsafe { libc::usleep((ms.unwrap_or(1000).min(1000) * 1000) as libc::useconds_t) };
 }
 
-/// See [`wait`].
+/// Nothing to do: [`wait`] ends by itself.
 pub(super) fn wake(_: &AtomicU32) {}
 
 /// Milliseconds of the monotonic clock.
@@ -85,23 +86,23 @@ pub(super) fn now_ms() -> u64 {
     unix::clock_ms(libc::CLOCK_MONOTONIC)
 }
 
-/// The C library has it before it allocates.
+/// The C library knows it before it allocates.
 pub(super) fn has_environment() -> bool {
     true
 }
 
-/// Nothing tells; the first allocations are the program's own.
+/// Nothing tells when that is; the first allocations are the program's own.
 pub(super) fn program_is_loaded() -> bool {
     true
 }
 
-/// Where the calling thread's errno lies.
+/// The address of the calling thread's errno.
 pub(super) fn errno() -> *mut libc::c_int {
     #[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
-    // SAFETY: always allowed.
+    // SAFETY: takes nothing and cannot fail.
     return unsafe { libc::__error() };
     #[cfg(any(target_os = "android", target_os = "netbsd", target_os = "openbsd"))]
-    // SAFETY: always allowed.
+    // SAFETY: takes nothing and cannot fail.
     return unsafe { libc::__errno() };
     #[cfg(not(any(
         target_vendor = "apple",
@@ -110,6 +111,6 @@ pub(super) fn errno() -> *mut libc::c_int {
         target_os = "netbsd",
         target_os = "openbsd"
     )))]
-    // SAFETY: always allowed.
+    // SAFETY: takes nothing and cannot fail.
     return unsafe { libc::__errno_location() };
 }

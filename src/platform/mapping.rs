@@ -1,4 +1,4 @@
-//! Address space from the system, by `memmap2`.
+//! Address space from the system, through `memmap2`.
 
 use super::system;
 use core::mem;
@@ -9,7 +9,7 @@ use memmap2::{MmapMut, MmapOptions};
 pub(crate) struct Mapping(MmapMut);
 
 impl Mapping {
-    /// Whole pages; none without address space.
+    /// Maps whole pages; none without address space.
     pub(crate) fn new(bytes: usize) -> Option<Self> {
         MmapOptions::new().len(bytes).no_reserve_swap().map_anon().ok().map(Self)
     }
@@ -22,41 +22,41 @@ impl Mapping {
         self.0.len()
     }
 
-    /// Changes the length, moving pages instead of bytes if it may move. False if
-    /// the system cannot; then all is as before.
+    /// Changes the length. If the mapping may move, the system moves its pages
+    /// instead of copying. False if the system cannot; then nothing has changed.
     ///
     /// # Safety
-    /// Nobody uses what is cut off, nor, if it may move, an address from before.
+    /// Nobody uses what is cut off, nor an old address if the mapping may move.
     pub(crate) unsafe fn resize(&mut self, bytes: usize, may_move: bool) -> bool {
-        // SAFETY: by contract.
+        // SAFETY: the same contract.
         unsafe { system::remap(&mut self.0, bytes, may_move) }
     }
 }
 
-/// Address space that is unmapped unless it is kept, for one part of several
-/// that are of use only together.
+/// Address space that is unmapped again unless it is kept: one of several parts
+/// that are useful only together.
 pub(crate) struct Reservation {
     mapping: Mapping,
     pub(crate) start: NonNull<u8>,
 }
 
 impl Reservation {
-    /// Aligned to `align`, backed by small pages: a system that makes all it can
-    /// huge would make 2 MiB resident for one byte.
+    /// Aligned to `align` and backed by small pages: with huge pages everywhere,
+    /// one byte would make 2 MiB resident.
     ///
-    /// `memmap2` neither places a mapping nor unmaps part of one, so the space is
-    /// over-reserved by `align`, of which no page is ever touched.
+    /// `memmap2` neither places a mapping nor unmaps part of one, so this reserves
+    /// `align` bytes too many and never touches them.
     pub(crate) fn new(bytes: usize, align: usize) -> Option<Self> {
         let mapping = Mapping::new(bytes.checked_add(align)?)?;
         let start = mapping.start();
-        // SAFETY: a mapping of ours, in no use yet.
+        // SAFETY: a mapping of ours that nobody uses yet.
         unsafe { system::set_huge_pages(start, mapping.len(), false) };
-        // SAFETY: the offset is below `align`, which the mapping has to spare.
+        // SAFETY: the offset is below `align`, and the mapping is larger by that.
         let start = NonNull::new(unsafe { start.add(start.align_offset(align)) })?;
         Some(Self { mapping, start })
     }
 
-    /// Never unmapped from here on.
+    /// Keeps the address space forever.
     pub(crate) fn keep(self) -> NonNull<u8> {
         mem::forget(self.mapping);
         self.start

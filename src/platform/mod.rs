@@ -5,20 +5,20 @@
 //! | what | a port provides | and if the system has no such thing |
 //! |---|---|---|
 //! | memory | [`PAGE`], [`ADDRESS_BITS`], [`Mapping`], [`Reservation`] | no port without |
-//! | | [`release`]: pages back to the system, which read as zeros when touched again; it tells whether they went | refuse: pages stay, nothing breaks |
+//! | | [`release`]: returns pages to the system, which read as zero when touched again; tells whether they went | false: pages stay, nothing breaks |
 //! | | [`release_part`]: the same for pages that may be part of a huge page | as `release` |
-//! | | [`move_pages`]: pages to another address in one step, zeros in their place | refuse: sleeping threads keep their slots |
-//! | | [`make_huge_page`], [`set_huge_pages`], [`huge_pages`] | refuse: growth is on small pages |
+//! | | [`move_pages`]: moves pages to another address in one step and leaves zeros in their place | false: sleeping threads keep their slots |
+//! | | [`make_huge_page`], [`set_huge_pages`], [`huge_pages`] | false: the heap grows on small pages |
 //! | | [`address_space_limit`] | none |
-//! | barrier | [`register_barrier`], [`barrier`]: after it no thread of the process is inside an instruction that began before, and all stores have landed | refuse: each thread ages its own cache |
-//! | wait and wake | [`wait`], [`wake`] on a 32-bit word; `yield_now` for locks | wait for a while and look again |
-//! | clock | [`now_ms`]: monotonic, cheap, some milliseconds coarse | no port without |
+//! | barrier | [`register_barrier`], [`barrier`]: after it no thread of the process is inside an instruction that began before, and all their earlier stores are visible | false: each thread ages its own cache |
+//! | wait and wake | [`wait`], [`wake`] on a 32-bit word; `yield_now` for locks | wait for a while and check again |
+//! | clock | [`now_ms`]: monotonic and cheap; a few milliseconds of error are fine | no port without |
 //! | threads | [`ExitKey`]: a call at a thread's end; [`spawn`]; [`program_is_loaded`] | no port without |
 //! | fork | [`at_fork`] | nothing, where processes do not fork |
 //! | process | [`abort`], [`write_stderr`], [`variable`], [`has_environment`], [`read_file`], [`keeping_errno`] | |
 //!
-//! The processor is seen in two places more: here the [`prefetch`], and
-//! `thread_cache/thread_local`, the fast path's few instructions.
+//! Two more places depend on the processor: [`prefetch`] here, and the fast path's
+//! few instructions in `thread_cache/thread_local`.
 //!
 //! None of these allocates or panics, and all may be called with locks held.
 
@@ -48,6 +48,6 @@ pub(crate) use unix::{
     ExitKey, abort, address_space_limit, at_fork, keeping_errno, read_file, spawn, variable, write_stderr,
 };
 
-/// Bytes of what the processor maps and the system takes back. Where pages are
-/// larger, what does not line up is refused by [`release`] and stays.
+/// Bytes of a page: what the processor maps and the system takes back. Where the
+/// system's pages are larger, [`release`] refuses what does not line up, and it stays.
 pub(crate) const PAGE: usize = 4 << 10;

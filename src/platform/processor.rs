@@ -1,6 +1,6 @@
 //! Hints to the processor.
 
-/// Asks for a cache line that will be written soon; any address will do.
+/// Fetches a cache line that will be written soon. Any address is allowed.
 #[inline(always)]
 pub(crate) fn prefetch<T>(line: *const T) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]

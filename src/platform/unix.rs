@@ -6,19 +6,20 @@ use core::ptr;
 
 /// Aborts the process.
 pub(crate) fn abort() -> ! {
-    // SAFETY: always allowed.
+    // SAFETY: takes nothing and does not return.
     unsafe { libc::abort() }
 }
 
-/// Writes to standard error, with no buffer. False if it takes no more.
+/// Writes to standard error, unbuffered. False if that fails.
 pub(crate) fn write_stderr(bytes: &[u8]) -> bool {
-    // SAFETY: the bytes are the slice's.
+    // SAFETY: pointer and length are the slice's.
     unsafe { libc::write(2, bytes.as_ptr().cast(), bytes.len()) >= 0 }
 }
 
-/// Reads a file's beginning with plain calls; gives how many bytes, 0 if that fails.
+/// Reads the beginning of a file without allocating. Returns the number of bytes,
+/// 0 if that fails.
 pub(crate) fn read_file(path: &CStr, out: &mut [u8]) -> usize {
-    // SAFETY: a C string; the buffer holds as many bytes; the descriptor is ours.
+    // SAFETY: a C string; the buffer holds that many bytes; the descriptor is ours.
     unsafe {
         let file = libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
         if file < 0 {
@@ -30,10 +31,10 @@ pub(crate) fn read_file(path: &CStr, out: &mut [u8]) -> usize {
     }
 }
 
-/// A variable of the environment. To be read before the program can change it,
-/// at the process's first allocation.
+/// A variable of the environment. Read at the process's first allocation, before
+/// the program can change it.
 pub(crate) fn variable(name: &CStr) -> Option<&'static CStr> {
-    // SAFETY: a C string; what it points to lasts until the program changes it.
+    // SAFETY: a C string; the value lasts until the program changes it.
     unsafe {
         let value = libc::getenv(name.as_ptr());
         (!value.is_null()).then(|| CStr::from_ptr(value))
@@ -50,11 +51,11 @@ pub(crate) fn address_space_limit() -> Option<usize> {
 
 /// Lets other threads run.
 pub(super) fn yield_now() {
-    // SAFETY: no arguments, no failure.
+    // SAFETY: takes nothing and cannot fail.
     unsafe { libc::sched_yield() };
 }
 
-/// Milliseconds of a monotonic clock; no system call.
+/// Milliseconds of a monotonic clock; usually no system call.
 pub(super) fn clock_ms(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the pointer is to a live timespec.
@@ -62,7 +63,7 @@ pub(super) fn clock_ms(clock: libc::clockid_t) -> u64 {
     time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
 }
 
-/// Has a function called at the end of each thread that set a value.
+/// Calls a function at the end of each thread that has set a value.
 #[derive(Clone, Copy)]
 pub(crate) struct ExitKey(libc::pthread_key_t);
 
@@ -70,24 +71,24 @@ impl ExitKey {
     /// None if the process has too many keys.
     pub(crate) fn new(at_exit: extern "C" fn(*mut c_void)) -> Option<Self> {
         let mut key = 0;
-        // SAFETY: the pointer is to a live key; the function is there for the process's life.
+        // SAFETY: the pointer is to a live key; the function stays for the process's life.
         let failed = unsafe { libc::pthread_key_create(&mut key, Some(at_exit)) };
         (failed == 0).then_some(Self(key))
     }
 
-    /// Sets the calling thread's value, not null, which the function will get.
+    /// Sets the calling thread's value, which the function will get; not null.
     /// False without memory.
     pub(crate) fn set(self, value: *const c_void) -> bool {
-        // SAFETY: the key is valid; the value is only a mark.
+        // SAFETY: the key is valid; the C library does not follow the value.
         unsafe { libc::pthread_setspecific(self.0, value) == 0 }
     }
 }
 
 /// Starts a detached thread with every signal blocked and without Rust's runtime,
-/// so that starting it allocates nothing of ours and runs no code of the program.
-/// False if there is none to be had now.
+/// so that starting it allocates nothing from us and runs no code of the program.
+/// False if the system has no thread to spare now.
 pub(crate) fn spawn(stack: usize, run: extern "C" fn(*mut c_void) -> *mut c_void) -> bool {
-    // SAFETY: every pointer is to a live local; the thread needs none of them.
+    // SAFETY: every pointer is to a live local, and the new thread uses none of them.
     unsafe {
         let mut all: libc::sigset_t = mem::zeroed();
         let mut before: libc::sigset_t = mem::zeroed();
@@ -105,18 +106,18 @@ pub(crate) fn spawn(stack: usize, run: extern "C" fn(*mut c_void) -> *mut c_void
     }
 }
 
-/// Has these called at every fork from now on: before it, and after it in the
-/// parent and in the child.
+/// Calls these at every fork from now on: before it, and after it in the parent
+/// and in the child.
 pub(crate) fn at_fork(
     before: unsafe extern "C" fn(),
     in_parent: unsafe extern "C" fn(),
     in_child: unsafe extern "C" fn(),
 ) {
-    // SAFETY: functions of ours, there for the process's whole life.
+    // SAFETY: functions of ours, which stay for the process's life.
     unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
 }
 
-/// Runs `work` and leaves errno as it was: C23 and POSIX have `free` do so.
+/// Runs `work` and leaves errno as it was, as POSIX requires of `free`.
 pub(crate) fn keeping_errno<R>(work: impl FnOnce() -> R) -> R {
     // SAFETY: this thread's errno, which lives as long as the thread.
     unsafe {

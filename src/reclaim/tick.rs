@@ -153,7 +153,7 @@ pub(crate) fn purge_for(more: usize) {
     if let Some(mut tick) = TICK.try_lock() {
         tick.finish();
         tick.purge();
-        soft_limit::purged(more);
+        soft_limit::note_purge(more);
     }
 }
 
@@ -192,23 +192,23 @@ impl Tick {
         self.early = residency::is_due();
         self.sweep = Sweep::begin(age, self.early);
         (self.busy, self.slow_paths) = (false, 0);
-        (self.grown, self.returned) = (residency::begin(), 0);
+        (self.grown, self.returned) = (residency::take_growth(), 0);
         let near = soft_limit::left_if_near();
         settings::set_near_limit(near.is_some());
         let interval = settings::tick_interval_ms();
         let interval = if near.is_some() { (interval / 8).max(1) } else { interval };
         self.due = platform::now_ms().saturating_add(interval);
         let share = match residency::resident() {
-            little if little < SMALL => residency::LEAST,
+            little if little < SMALL => residency::MIN_GROWTH,
             resident => resident / SHARE * self.patience,
         };
-        residency::allow(near.map_or(share, |left| share.min(left / PAGE / 4).max(LEAST_NEAR)));
+        residency::set_growth_allowed(near.map_or(share, |left| share.min(left / PAGE / 4).max(LEAST_NEAR)));
         self.phase = Phase::Caches(registry::first());
     }
 
     fn end(&mut self) {
         self.busy |= self.returned > 0;
-        residency::set_lasting(self.returned * 8 < self.grown.max(LASTING));
+        residency::set_growth_lasts(self.returned * 8 < self.grown.max(LASTING));
         // A tick that the clock brought says nothing of growth.
         if self.early {
             self.patience = match self.returned {
@@ -230,7 +230,7 @@ impl Tick {
         self.finish();
         self.age = true;
         // What spans that went would have lacked is not to come.
-        residency::begin();
+        residency::take_growth();
     }
 
     fn returned(&mut self, pages: usize) {

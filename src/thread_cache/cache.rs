@@ -251,7 +251,7 @@ impl ThreadCache {
         // about to commit, so nothing is taken. What was in the magazines is lost.
         let all_landed = closed == 0 || !NEEDS_BARRIER || own || platform::barrier();
         if !all_landed {
-            settings::deny_barrier();
+            settings::note_barrier_failed();
         }
         for class in class_numbers(self.used) {
             let (class_cache, top) = (&mut self.classes[class], &thread.tops[class]);

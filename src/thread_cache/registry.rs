@@ -139,7 +139,7 @@ fn claim() -> Option<(&'static Member, ExitKey)> {
     let key = joining.key()?;
     let idle = joining.idle > 0;
     if first().is_some() {
-        live_map::share();
+        live_map::set_shared();
     }
     if !SINGLE_THREADED.is_over() {
         if first().is_none() { SINGLE_THREADED.begin() } else { end_single_threaded(&joining) }

@@ -146,7 +146,7 @@ mod heap {
         fn a_double_free_while_its_span_is_being_freed_is_caught() {
             loom::model(|| {
                 let (class, span) = span();
-                assert!(span.claim_whole(&GEOMETRY[class]));
+                assert!(span.claim_all(&GEOMETRY[class]));
                 free(&span, class, 3);
                 span.abort_if_freed_since(&GEOMETRY[class]);
             });

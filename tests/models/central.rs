@@ -196,8 +196,8 @@ mod heap {
     /// All blocks of a full span come back, and it is freed.
     fn free_all_of(class: usize, span: &'static Span) {
         let geometry = &GEOMETRY[class];
-        let filled = span.free(geometry, 0, geometry.full_word(0), false);
-        central::after_free(class, span, filled);
+        let word_is_free = span.free(geometry, 0, geometry.block_bits(0), false);
+        central::after_free(class, span, word_is_free);
         central::free_if_empty(class, span, false);
     }
 
@@ -302,8 +302,8 @@ mod heap {
         explore(|| {
             let full = fresh(B, A);
             let tick = thread::spawn(move || central::release_tail(B, full, false));
-            let filled = full.free(&GEOMETRY[B], 0, 0x1ff, false);
-            central::after_free(B, full, filled);
+            let word_is_free = full.free(&GEOMETRY[B], 0, 0x1ff, false);
+            central::after_free(B, full, word_is_free);
             tick.join().unwrap();
             let mut blocks = 0;
             let mut found = vec![];
