@@ -44,7 +44,7 @@ struct FirstSegment {
 
 // Defined in assembly, as in `thread_local/x86_64_linux.rs`, to address it relative to
 // the code: across crates the compiler would load a static's address from a table.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 core::arch::global_asm!(
     ".pushsection .bss.neap_first_segment,\"aw\",@nobits",
     ".p2align 6",
@@ -58,7 +58,7 @@ core::arch::global_asm!(
     size = const size_of::<FirstSegment>(),
 );
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 #[inline(always)]
 fn first_segment() -> &'static FirstSegment {
     let first: *const FirstSegment;
@@ -74,7 +74,7 @@ fn first_segment() -> &'static FirstSegment {
     unsafe { &*first }
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 #[inline(always)]
 fn first_segment() -> &'static FirstSegment {
     static FIRST: FirstSegment = FirstSegment {

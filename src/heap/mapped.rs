@@ -253,7 +253,7 @@ impl Mapped {
 
     /// Bytes that the block does not use and that can be cut off.
     fn tail(&self) -> usize {
-        if self.is_resizable() { self.mapping.len() - self.used } else { 0 }
+        if platform::RESIZES && self.is_resizable() { self.mapping.len() - self.used } else { 0 }
     }
 
     /// Resizes the mapping. It may move if it grows, unless that could cost the block an

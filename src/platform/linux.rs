@@ -6,22 +6,23 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use memmap2::{MmapMut, RemapOptions};
 
 /// Bits of the addresses that `mmap` returns unless asked for more.
-#[cfg(target_arch = "x86_64")]
-pub(crate) const ADDRESS_BITS: u32 = 47;
-#[cfg(not(target_arch = "x86_64"))]
-pub(super) const ADDRESS_BITS: u32 = 48;
+pub(crate) const ADDRESS_BITS: u32 = if cfg!(target_arch = "x86_64") { 47 } else { 48 };
+
+/// Whether a mapping's length can change.
+pub(crate) const RESIZES: bool = true;
 
 /// Since Linux 6.1. The `libc` crate defines it for some C libraries only.
 const MADV_COLLAPSE: libc::c_int = 25;
 
 /// Returns pages to the system; they read as zero when touched again. False if
-/// the kernel refuses (locked pages, a larger page size): then they stay as they are.
+/// they are not whole pages of the kernel's, or locked: then they stay as they are.
 ///
 /// # Safety
 /// The range is whole pages of a mapping of ours that nobody uses.
 pub(crate) unsafe fn release(start: *mut u8, bytes: usize) -> bool {
-    // SAFETY: by contract, whole pages of ours that nobody uses.
-    unsafe { libc::madvise(start.cast(), bytes, libc::MADV_DONTNEED) == 0 }
+    // SAFETY: by contract, pages of ours that nobody uses, and whole ones.
+    unix::are_whole_pages(start, bytes)
+        && unsafe { libc::madvise(start.cast(), bytes, libc::MADV_DONTNEED) == 0 }
 }
 
 /// The same for pages that may be part of a huge page (`part`), which the system
@@ -32,7 +33,7 @@ pub(crate) unsafe fn release(start: *mut u8, bytes: usize) -> bool {
 /// # Safety
 /// As for [`release`].
 pub(crate) unsafe fn release_part(start: *mut u8, bytes: usize, part: bool) -> bool {
-    if part {
+    if part && unix::are_whole_pages(start, bytes) {
         // Splits the huge page, since the kernel cannot mark part of one.
         // SAFETY: the same contract; the content is not needed.
         unsafe { libc::madvise(start.cast(), bytes, libc::MADV_FREE) };

@@ -9,16 +9,21 @@
 //! | | [`release_part`]: the same for pages that may be part of a huge page | as `release` |
 //! | | [`move_pages`]: moves pages to another address in one step and leaves zeros in their place | false: sleeping threads keep their slots |
 //! | | [`make_huge_page`], [`set_huge_pages`], [`huge_pages`] | false: the heap grows on small pages |
+//! | | `remap`: a mapping's length changed, by moving pages if it may move ([`RESIZES`]) | false: what grows is copied |
 //! | | [`address_space_limit`] | none |
-//! | barrier | [`register_barrier`], [`barrier`]: after it no thread of the process is inside an instruction that began before, and all their earlier stores are visible | false: each thread ages its own cache |
+//! | barrier | [`register_barrier`], [`barrier`]: after it no thread of the process is inside an instruction that began before, and all their earlier stores are visible | false: each thread ages its own cache, if its fast path needs the barrier |
 //! | wait and wake | [`wait`], [`wake`] on a 32-bit word; `yield_now` for locks | wait for a while and check again |
 //! | clock | [`now_ms`]: monotonic and cheap; a few milliseconds of error are fine | no port without |
-//! | threads | [`ExitKey`]: a call at a thread's end; [`spawn`]; [`program_is_loaded`] | no port without |
+//! | threads | [`ExitKey`]: a call at a thread's end | none: no thread has a cache, which is right and slow |
+//! | | [`spawn`], [`program_is_loaded`] | false: no background thread |
 //! | fork | [`at_fork`] | nothing, where processes do not fork |
-//! | process | [`abort`], [`write_stderr`], [`variable`], [`has_environment`], [`read_file`], [`keeping_errno`] | |
+//! | process | [`abort`], [`write_stderr`], [`variable`], [`has_environment`], [`read_file`], [`keeping_errno`] (by `errno`) | |
 //!
 //! Two more places depend on the processor: [`prefetch`] here, and the fast path's
 //! few instructions in `thread_cache/thread_local`.
+//!
+//! `--cfg neap_generic` has a Linux build take the generic port, so that it is built
+//! and tested too.
 //!
 //! None of these allocates or panics, and all may be called with locks held.
 
@@ -27,21 +32,21 @@ mod mapping;
 mod processor;
 mod unix;
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(any(neap_generic, not(target_os = "linux")))]
 mod generic;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(neap_generic)))]
 mod linux;
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(any(neap_generic, not(target_os = "linux")))]
 use generic as system;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(neap_generic)))]
 use linux as system;
 
 pub(crate) use lock::{Guard, Lock};
 pub(crate) use mapping::{Mapping, Reservation, reserve};
 pub(crate) use processor::prefetch;
 pub(crate) use system::{
-    ADDRESS_BITS, barrier, has_environment, huge_pages, make_huge_page, move_pages, now_ms,
+    ADDRESS_BITS, RESIZES, barrier, has_environment, huge_pages, make_huge_page, move_pages, now_ms,
     program_is_loaded, register_barrier, release, release_part, set_huge_pages, wait, wake,
 };
 pub(crate) use unix::{

@@ -1,8 +1,10 @@
 //! What all Unix systems have in common.
 
+use super::PAGE;
 use core::ffi::{CStr, c_void};
 use core::mem;
 use core::ptr;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Aborts the process.
 pub(crate) fn abort() -> ! {
@@ -47,6 +49,24 @@ pub(crate) fn address_space_limit() -> Option<usize> {
     // SAFETY: the pointer is to a live rlimit.
     let failed = unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) };
     (failed == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur as usize)
+}
+
+/// Whether a range is whole pages of the system's, which may be larger than [`PAGE`]:
+/// it would round the end up and take what is in use there.
+pub(super) fn are_whole_pages(start: *mut u8, bytes: usize) -> bool {
+    static SYSTEM: AtomicUsize = AtomicUsize::new(0);
+    // All of this processor's systems have this size.
+    let mut page = if cfg!(target_arch = "x86_64") { PAGE } else { SYSTEM.load(Relaxed) };
+    if page == 0 {
+        // SAFETY: no pointers.
+        page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(PAGE).max(PAGE);
+        SYSTEM.store(page, Relaxed);
+    }
+    are_whole(start as usize, bytes, page)
+}
+
+fn are_whole(start: usize, bytes: usize, page: usize) -> bool {
+    start.is_multiple_of(page) && bytes.is_multiple_of(page)
 }
 
 /// Lets other threads run.
@@ -126,5 +146,18 @@ pub(crate) fn keeping_errno<R>(work: impl FnOnce() -> R) -> R {
         let result = work();
         *errno = before;
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn part_of_a_larger_page_is_not_whole() {
+        assert!(are_whole(64 << 10, 128 << 10, 64 << 10));
+        assert!(!are_whole(64 << 10, 4 << 10, 64 << 10));
+        assert!(!are_whole(68 << 10, 64 << 10, 64 << 10));
+        assert!(are_whole(68 << 10, 64 << 10, PAGE));
     }
 }
