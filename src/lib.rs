@@ -141,6 +141,9 @@
 //! └ platform/       the operating system and the processor, behind one contract
 //! ```
 
+// Elsewhere there is no C API, and parts are there for it alone.
+#![cfg_attr(not(target_os = "linux"), allow(dead_code, unused_imports))]
+
 mod base;
 #[cfg(target_os = "linux")]
 #[doc(hidden)]
