@@ -11,7 +11,7 @@ static NEAP: Neap = Neap::new();
 
 /// Every class, then runs and mappings.
 fn sizes() -> Vec<usize> {
-    let mut sizes: Vec<usize> = neap::stats().classes.iter().map(|class| class.block_size).collect();
+    let mut sizes: Vec<usize> = neap::stats().classes().iter().map(|class| class.block_size).collect();
     sizes.extend([1 << 20, 4 << 20, 16 << 20]);
     sizes
 }

@@ -7,18 +7,21 @@ use std::path::{Path, PathBuf};
 /// Every folder of `src` and in it every module, the lowest first; those on one
 /// line know nothing of each other.
 const LAYERS: &[(&str, &[&[&str]])] = &[
-    ("platform", &[&["mod"]]),
-    ("base", &[&["atomics", "fatal", "size_class", "hook", "single_threaded", "residency"], &["epoch"]]),
+    ("platform", &[&["processor", "unix"], &["linux", "generic"], &["mapping", "lock"], &["mod"]]),
+    (
+        "base",
+        &[&["atomics", "fatal", "size_class", "hook", "residency"], &["epoch", "single_threaded"], &["mod"]],
+    ),
     ("config", &[&["cgroup"], &["settings"], &["soft_limit"]]),
     (
         "heap",
         &[
             &["metadata", "span"],
             &["segment"],
-            &["live_map", "mapped", "transparent_huge_pages"],
+            &["live_map", "mapped", "transparent_huge_pages", "lookup"],
             &["page_heap"],
-            &["run", "central"],
-            &["free_batch"],
+            &["run", "central", "inventory"],
+            &["large", "uncached", "free_batch", "sweep"],
         ],
     ),
     (
@@ -35,7 +38,15 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
     ("reclaim", &[&["tick"], &["background"], &["fork"]]),
     (
         "object_pool",
-        &[&["fences", "thread_number"], &["biased_lock"], &["shard"], &["all_pools"], &["shards"], &["mod"]],
+        &[
+            &["fences", "thread_number"],
+            &["biased_lock"],
+            &["shard"],
+            &["all_pools"],
+            &["shards"],
+            &["pool"],
+            &["guard"],
+        ],
     ),
     ("global", &[&["stats", "slow_path"], &["neap"]]),
     (

@@ -1,5 +1,5 @@
-//! The atomics that `span.rs` and `magazine.rs` use, in one place, so that the
-//! models under `tests` can run those files on a model checker's atomics.
+//! The atomics of the files that `tests/models` runs, imported from one place so
+//! that a model can replace them with a model checker's.
 
 pub(crate) use core::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,

@@ -1,24 +1,23 @@
-//! The end of a process that misused the heap: one line, then abort.
+//! Aborts a process that misused the heap: one line on stderr, then abort.
 
+use crate::platform;
 use core::fmt::{self, Write};
 
-/// Says what happened to `address` and ends the process.
+/// Reports what happened to `address` and aborts the process.
 #[cold]
 #[inline(never)]
-pub(crate) fn die(what: &str, address: usize) -> ! {
+pub(crate) fn abort_on_misuse(what: &str, address: usize) -> ! {
     report(format_args!("{what}: {address:#x}"));
-    // SAFETY: always allowed.
-    unsafe { libc::abort() }
+    platform::abort()
 }
 
 /// Writes one line to standard error without allocating.
 pub(crate) fn report(message: fmt::Arguments<'_>) {
     let mut line = Line { bytes: [0; 200], len: 0 };
-    // A line that is too long is cut; nothing else can fail.
+    // Writing to `line` cannot fail; a message that is too long is cut off.
     let _ = write!(line, "neap: {message}");
     line.bytes[line.len] = b'\n';
-    // SAFETY: the bytes up to `len` and the newline lie in the array.
-    unsafe { libc::write(2, line.bytes.as_ptr().cast(), line.len + 1) };
+    platform::write_stderr(&line.bytes[..line.len + 1]);
 }
 
 struct Line {

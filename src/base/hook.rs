@@ -1,4 +1,4 @@
-//! A function that an upper layer leaves with a lower one.
+//! A function that an upper layer registers with a lower one.
 
 use core::mem;
 use core::ptr;
@@ -14,16 +14,17 @@ impl Hook {
     }
 
     pub(crate) fn set(&self, call: fn()) {
-        // Release pairs with the acquire in `run`.
+        // Release pairs with the acquire in `run`: what was done before `set` is seen there.
         self.0.store(call as *mut (), Release);
     }
 
-    pub(crate) fn is_set(&self) -> bool {
+    pub(super) fn is_set(&self) -> bool {
         !self.0.load(Relaxed).is_null()
     }
 
     /// Calls the function, if there is one.
     pub(crate) fn run(&self) {
+        // Acquire pairs with the release in `set`.
         let call = self.0.load(Acquire);
         if !call.is_null() {
             // SAFETY: only `set` stores here, and only a `fn()`.

@@ -1,39 +1,42 @@
-//! What became resident, in pages, counted where a page is touched for the
-//! first time (a page fault, beside which the count costs nothing), or where a
-//! slice that will be is freed with such pages in it.
+//! How many pages are resident. They are counted where the program touches them
+//! for the first time, since next to a page fault the count costs nothing. Pages of
+//! a freed slice that were never touched are counted when it is freed, because its
+//! next user may touch them uncounted.
+//!
+//! All counts are estimates and publish no other data, so every access is Relaxed.
 
 use core::sync::atomic::Ordering::Relaxed;
 use core::sync::atomic::{AtomicBool, AtomicUsize};
 
-/// Growth of a small heap for which a tick is due early: 8 MiB.
-pub(crate) const LEAST: usize = 2048;
+/// Growth that makes a tick due early in a small heap: 8 MiB.
+pub(crate) const MIN_GROWTH: usize = 2048;
 
 /// Resident pages of the segments; an estimate.
 static RESIDENT: AtomicUsize = AtomicUsize::new(0);
-/// Those that became so since the last tick began.
-static GROWN: AtomicUsize = AtomicUsize::new(0);
-/// So many, and a tick is due.
-static ALLOWED: AtomicUsize = AtomicUsize::new(LEAST);
+/// Pages that became resident since the last tick began.
+static GROWTH: AtomicUsize = AtomicUsize::new(0);
+/// Growth at which a tick is due.
+static GROWTH_ALLOWED: AtomicUsize = AtomicUsize::new(MIN_GROWTH);
 
-/// The last tick found little to return beside what had come.
-static LASTING: AtomicBool = AtomicBool::new(true);
+/// The last tick returned little compared with the growth before it.
+static GROWTH_LASTS: AtomicBool = AtomicBool::new(true);
 
-/// The program is about to touch so many pages that were not resident.
+/// The program is about to touch this many pages that were not resident.
 #[inline]
 pub(crate) fn add(pages: usize) {
     RESIDENT.fetch_add(pages, Relaxed);
-    GROWN.fetch_add(pages, Relaxed);
+    GROWTH.fetch_add(pages, Relaxed);
 }
 
-/// Pages not resident that count as such from now on, with others of their slice.
+/// Counts pages as resident that are not, because the rest of their slice is.
 pub(crate) fn round_up(pages: usize) {
     RESIDENT.fetch_add(pages, Relaxed);
 }
 
-/// So many pages went back to the system.
+/// This many pages went back to the system.
 pub(crate) fn returned(pages: usize) {
     let less = |resident: usize| Some(resident.saturating_sub(pages));
-    // Infallible: the closure always gives a value.
+    // Cannot fail: the closure always returns a value.
     let _ = RESIDENT.fetch_update(Relaxed, Relaxed, less);
 }
 
@@ -41,32 +44,33 @@ pub(crate) fn resident() -> usize {
     RESIDENT.load(Relaxed)
 }
 
-/// So much growth that a tick is due before its time.
+/// Whether growth makes a tick due before its time.
 #[inline]
 pub(crate) fn is_due() -> bool {
-    GROWN.load(Relaxed) >= ALLOWED.load(Relaxed)
+    GROWTH.load(Relaxed) >= GROWTH_ALLOWED.load(Relaxed)
 }
 
-/// So much that whoever should tick does not keep up.
+/// Whether ticks do not keep up with growth.
 pub(crate) fn is_overdue() -> bool {
-    GROWN.load(Relaxed) / 2 >= ALLOWED.load(Relaxed)
+    GROWTH.load(Relaxed) / 2 >= GROWTH_ALLOWED.load(Relaxed)
 }
 
-/// A tick begins; gives the pages that became resident before.
-pub(crate) fn begin() -> usize {
-    GROWN.swap(0, Relaxed)
+/// At the beginning of a tick: returns the pages that became resident since the
+/// last one, and starts counting again.
+pub(crate) fn take_growth() -> usize {
+    GROWTH.swap(0, Relaxed)
 }
 
-/// Sets what growth makes the next tick due.
-pub(crate) fn allow(pages: usize) {
-    ALLOWED.store(pages, Relaxed);
+/// Sets the growth that makes the next tick due.
+pub(crate) fn set_growth_allowed(pages: usize) {
+    GROWTH_ALLOWED.store(pages, Relaxed);
 }
 
-/// By a tick: whether what came in the epoch is in use.
-pub(crate) fn set_lasting(lasting: bool) {
-    LASTING.store(lasting, Relaxed);
+/// Called by a tick: whether most of the epoch's growth is still in use.
+pub(crate) fn set_growth_lasts(lasting: bool) {
+    GROWTH_LASTS.store(lasting, Relaxed);
 }
 
-pub(crate) fn is_lasting() -> bool {
-    LASTING.load(Relaxed)
+pub(crate) fn growth_lasts() -> bool {
+    GROWTH_LASTS.load(Relaxed)
 }

@@ -9,57 +9,90 @@ pub(crate) use crate::platform::PAGE;
 /// The unit in which address space is handed out: spans and runs start on a slice.
 pub(crate) const SLICE: usize = 64 << 10;
 pub(crate) const PAGES_PER_SLICE: usize = SLICE / PAGE;
-/// What processors hand each other: writes to two blocks within clash.
+/// Bytes of a cache line: two threads that write to blocks in the same line slow
+/// each other down.
 pub(crate) const CACHE_LINE: usize = 64;
-
-/// How many classes are pooled by threads.
-pub(crate) const CLASSES: usize = 68;
-/// The first so many live in spans; the others are runs.
-pub(crate) const SPAN_CLASSES: usize = 56;
 
 /// The largest size that a thread pools.
 pub(crate) const POOLED_MAX: usize = 256 << 10;
 /// The largest size cut from a segment; what is larger is a mapping of its own.
 pub(crate) const RUN_MAX: usize = 4 << 20;
+/// The largest size whose blocks share spans; larger ones are runs.
+const SPAN_MAX: usize = 32 << 10;
 
-/// Sizes up to this find their class in a table, so that mixed sizes cost no
-/// mispredicted branch.
-const TABLE_MAX: usize = 1024;
+/// Sizes up to this step by 8 bytes,
+const BY_8_MAX: usize = 64;
+/// up to this by 16,
+const BY_16_MAX: usize = 128;
+/// up to this by eighths of a doubling, and above by quarters. Sizes up to this find
+/// their class in a table, so that mixed sizes cost no mispredicted branch.
+const BY_EIGHTHS_MAX: usize = 1024;
+const EIGHTHS: usize = 8;
+const QUARTERS: usize = 4;
+
+/// The first class of each kind of step.
+const FIRST_BY_16: usize = BY_8_MAX / 8;
+const FIRST_BY_EIGHTHS: usize = FIRST_BY_16 + (BY_16_MAX - BY_8_MAX) / 16;
+const FIRST_BY_QUARTERS: usize = FIRST_BY_EIGHTHS + doublings(BY_16_MAX, BY_EIGHTHS_MAX) * EIGHTHS;
+
+/// How many classes live in spans. They come first; the others are runs.
+pub(crate) const SPAN_CLASSES: usize = FIRST_BY_QUARTERS + doublings(BY_EIGHTHS_MAX, SPAN_MAX) * QUARTERS;
+/// How many classes are pooled by threads.
+pub(crate) const CLASSES: usize = FIRST_BY_QUARTERS + doublings(BY_EIGHTHS_MAX, POOLED_MAX) * QUARTERS;
+
+/// How often `from` doubles up to `to`.
+const fn doublings(from: usize, to: usize) -> usize {
+    (to / from).ilog2() as usize
+}
+
 /// Blocks up to this share a span of one slice; larger ones a span of four.
 const ONE_SLICE_MAX: usize = 1024;
-/// Blocks of a span at most. Only those of 8 bytes would be more; that they fill half a
-/// slice halves the room for every span's bitmap.
+/// The most blocks of a span. Only the 8-byte class would have more; letting it fill
+/// half a slice instead halves the bitmap of every span header.
 pub(crate) const BLOCKS_MAX: usize = 4096;
 
 /// The size a block needs so that every block of its class is aligned to `align`.
 ///
 /// Rounding up to a multiple of the alignment is enough: a class of that size
 /// is either the size itself or a multiple of a step that `align` divides.
-/// An overflow wraps to a size that fits no block's layout and is caught as such.
+/// Wraps on overflow, which no valid layout comes near.
 #[inline(always)]
 pub(crate) const fn padded(size: usize, align: usize) -> usize {
     // A size of 0, which the trait leaves undefined, is served as 1.
     (size + (size == 0) as usize).wrapping_add(align - 1) & !(align - 1)
 }
 
-/// The class of a layout; none above [`POOLED_MAX`] bytes.
+/// Where a layout's block comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Placement {
+    /// From the thread cache, as a block of this class.
+    Pooled(usize),
+    /// From a run or mapping: the size, padded for the alignment, above [`POOLED_MAX`].
+    Large(usize),
+}
+
+/// Where a layout's block comes from. Sizes are padded here and nowhere above.
 ///
-/// Nearly all layouts take the first way, which pads nothing: the blocks of
-/// every class are aligned to 8.
+/// Nearly all layouts take the first branch, which needs no padding, since the
+/// blocks of every class are aligned to 8.
 #[inline(always)]
-pub(crate) const fn class_of_layout(size: usize, align: usize) -> Option<usize> {
-    if size <= TABLE_MAX && align <= 8 {
-        return Some(TABLE[size.div_ceil(8)] as usize);
+pub(crate) const fn placement(size: usize, align: usize) -> Placement {
+    if size <= BY_EIGHTHS_MAX && align <= 8 {
+        return Placement::Pooled(CLASS_BY_WORDS[size.div_ceil(8)] as usize);
     }
     core::hint::cold_path();
     let size = padded(size, align);
-    if size <= POOLED_MAX { Some(class_of(size)) } else { None }
+    if size <= POOLED_MAX { Placement::Pooled(class_of(size)) } else { Placement::Large(size) }
 }
 
 /// The class of a padded size of at most [`POOLED_MAX`] bytes.
 #[inline(always)]
 pub(crate) const fn class_of(padded: usize) -> usize {
-    if padded <= TABLE_MAX { TABLE[padded.div_ceil(8)] as usize } else { class_by_doubling(padded) }
+    if padded <= BY_EIGHTHS_MAX {
+        CLASS_BY_WORDS[padded.div_ceil(8)] as usize
+    } else {
+        class_by_quarters(padded)
+    }
 }
 
 /// Bytes of a block of this class.
@@ -84,13 +117,13 @@ pub(crate) struct Geometry {
 }
 
 impl Geometry {
-    /// Bytes of a span: a power of two, to which it is aligned.
+    /// Bytes of a span: a power of two, and its alignment.
     #[inline(always)]
     pub(crate) const fn bytes(&self) -> usize {
         self.slices as usize * SLICE
     }
 
-    /// The bits that a slice's number has in common with the span's first slice.
+    /// Mask that turns a slice's number into that of its span's first slice.
     #[inline(always)]
     pub(crate) const fn head_mask(&self) -> usize {
         !(self.slices as usize - 1)
@@ -98,31 +131,32 @@ impl Geometry {
 
     /// The block that the byte at `offset` belongs to.
     ///
-    /// Exact for every offset in a span: the error of the reciprocal is below
-    /// `size < 2^15`, and an offset below `2^18` times it stays below `2^40`.
+    /// Exact for every offset in a span: the reciprocal, times the size, is less than
+    /// `size <= 2^15` above `2^40`, and an offset below `2^18` times that error stays
+    /// below `2^40`.
     #[inline(always)]
     pub(crate) const fn block_at(&self, offset: usize) -> usize {
         ((offset as u64 * self.reciprocal) >> 40) as usize
     }
 
-    /// The bits of bitmap word `word` that stand for blocks.
+    /// The bits of bitmap word `word` that stand for blocks: all free if all are set.
     #[inline(always)]
-    pub(crate) const fn full_word(&self, word: usize) -> u64 {
+    pub(crate) const fn block_bits(&self, word: usize) -> u64 {
         let blocks = self.blocks as usize - word * 64;
         if blocks >= 64 { u64::MAX } else { (1 << blocks) - 1 }
     }
 
-    /// One of the blocks of a span at `base`, by chance of that address: where a span of
-    /// which few are wanted begins to be used. A program that uses a few blocks of many classes
-    /// would otherwise have them, and their marks in the live map, at the start of slices,
-    /// and a cache keeps only some lines that lie so.
-    pub(crate) const fn some_block(&self, base: usize) -> usize {
+    /// Cache colouring: the block from which a span at `base` is used if only a few
+    /// are wanted, derived from the address. Otherwise a program that uses a few blocks
+    /// of many classes would have them, and their marks in the live map, all at the start
+    /// of slices, and those compete for a few sets of the processor's cache.
+    pub(crate) const fn spread_start(&self, base: usize) -> usize {
         // Upper bits of a product: neighbouring slices begin far apart.
         let spread = ((base / SLICE) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         ((spread * self.blocks as u64) >> 32) as usize
     }
 
-    /// Pages of a span that blocks lie on; behind the last block there may be others.
+    /// Pages of a span that hold blocks; there may be more behind the last block.
     pub(crate) const fn pages_of_blocks(&self) -> usize {
         (self.blocks as usize * self.size as usize).div_ceil(PAGE)
     }
@@ -164,31 +198,41 @@ const fn geometry(class: usize) -> Geometry {
 
 const fn size_of_class(class: usize) -> usize {
     match class {
-        0..8 => (class + 1) * 8,
-        8..12 => 64 + (class - 7) * 16,
-        12..36 => (9 + (class - 12) % 8) << ((class - 12) / 8 + 4),
-        _ => (5 + (class - 36) % 4) << ((class - 36) / 4 + 8),
+        0..FIRST_BY_16 => (class + 1) * 8,
+        FIRST_BY_16..FIRST_BY_EIGHTHS => BY_8_MAX + (class - FIRST_BY_16 + 1) * 16,
+        FIRST_BY_EIGHTHS..FIRST_BY_QUARTERS => by_parts(BY_16_MAX, EIGHTHS, class - FIRST_BY_EIGHTHS),
+        _ => by_parts(BY_EIGHTHS_MAX, QUARTERS, class - FIRST_BY_QUARTERS),
     }
 }
 
-/// For sizes above 1 KiB: four classes to a doubling.
-#[inline(always)]
-const fn class_by_doubling(size: usize) -> usize {
-    let last = size - 1;
-    let exponent = last.ilog2() as usize;
-    36 + (exponent - 10) * 4 + (last >> (exponent - 2)) - 4
+/// The size `number` steps above `from`, with `parts` steps to each doubling.
+const fn by_parts(from: usize, parts: usize, number: usize) -> usize {
+    let doubled = from << (number / parts);
+    doubled + doubled / parts * (number % parts + 1)
 }
 
-static TABLE: [u8; TABLE_MAX / 8 + 1] = {
-    let mut table = [0; TABLE_MAX / 8 + 1];
-    let mut eighths = 1;
+/// For sizes above [`BY_EIGHTHS_MAX`]: four classes to a doubling.
+#[inline(always)]
+const fn class_by_quarters(size: usize) -> usize {
+    let last = size - 1;
+    let exponent = last.ilog2() as usize;
+    let doubling = exponent - BY_EIGHTHS_MAX.ilog2() as usize;
+    // From `QUARTERS` to `2 * QUARTERS - 1`: its leading bit counts as one doubling.
+    let quarter = last >> (exponent - QUARTERS.ilog2() as usize);
+    FIRST_BY_QUARTERS + doubling * QUARTERS + quarter - QUARTERS
+}
+
+/// The class of a size up to [`BY_EIGHTHS_MAX`], by how many 8-byte words it needs.
+static CLASS_BY_WORDS: [u8; BY_EIGHTHS_MAX / 8 + 1] = {
+    let mut table = [0; BY_EIGHTHS_MAX / 8 + 1];
+    let mut words = 1;
     let mut class = 0;
-    while eighths < table.len() {
-        if eighths * 8 > size_of_class(class) {
+    while words < table.len() {
+        if words * 8 > size_of_class(class) {
             class += 1;
         }
-        table[eighths] = class as u8;
-        eighths += 1;
+        table[words] = class as u8;
+        words += 1;
     }
     table
 };
@@ -226,14 +270,15 @@ mod tests {
     #[test]
     fn first_blocks_of_many_classes_lie_apart() {
         for start in (0..1 << 30).step_by(SPAN_CLASSES * 4 * SLICE) {
-            // Sets of a cache of 64, for the blocks and for their marks in the live map.
+            // A processor cache of 64 sets: how many blocks, and how many of their marks
+            // in the live map, fall into each.
             let mut used = [[0; 64]; 2];
             for (number, geometry) in GEOMETRY[..SPAN_CLASSES].iter().enumerate() {
                 let base = (1 << 40) + start + number * 4 * SLICE;
-                let first = geometry.some_block(base);
+                let first = geometry.spread_start(base);
                 assert!(first < geometry.blocks as usize, "{first} of {}", geometry.blocks);
                 let block = base + first * geometry.size as usize;
-                // Blocks of whole pages, which are among the large, have no choice.
+                // Blocks of whole pages, which are among the larger, all start in the same set.
                 used[0][block / CACHE_LINE % 64] += (geometry.slices == 1) as usize;
                 used[1][block / 16 / CACHE_LINE % 64] += 1;
             }

@@ -3,6 +3,7 @@
 use crate::base::epoch;
 use crate::global::neap::Neap;
 use crate::global::stats::stats;
+use crate::platform;
 use crate::reclaim::tick;
 use core::ffi::c_int;
 use core::fmt::{self, Write};
@@ -25,17 +26,17 @@ pub unsafe fn malloc_trim(_: &'static Neap, _pad: usize) -> c_int {
 ///
 /// # Safety
 /// None.
-pub unsafe fn mallopt(heap: &'static Neap, parameter: c_int, _value: c_int) -> c_int {
+pub unsafe fn mallopt(neap: &'static Neap, parameter: c_int, _value: c_int) -> c_int {
     const M_PURGE: c_int = -101;
     if parameter != M_PURGE {
         return 0;
     }
     // SAFETY: no contract.
-    unsafe { malloc_trim(heap, 0) };
+    unsafe { malloc_trim(neap, 0) };
     1
 }
 
-/// `mallinfo2`: `arena` and `hblkhd` what is resident, `uordblks` what the
+/// `mallinfo2`: `arena` what is resident, `uordblks` what the
 /// program has, `fordblks` what is free and resident.
 ///
 /// # Safety
@@ -45,8 +46,8 @@ pub unsafe fn mallinfo2(_: &'static Neap) -> libc::mallinfo2 {
     let free = stats.resident.saturating_sub(stats.live);
     libc::mallinfo2 {
         arena: stats.resident,
-        ordblks: stats.classes.iter().map(|class| class.free).sum(),
-        smblks: stats.classes.iter().map(|class| class.pooled_local + class.pooled_victim).sum(),
+        ordblks: stats.classes().iter().map(|class| class.free).sum(),
+        smblks: stats.classes().iter().map(|class| class.pooled_local + class.pooled_victim).sum(),
         hblks: 0,
         hblkhd: 0,
         usmblks: 0,
@@ -61,9 +62,9 @@ pub unsafe fn mallinfo2(_: &'static Neap) -> libc::mallinfo2 {
 ///
 /// # Safety
 /// None.
-pub unsafe fn mallinfo(heap: &'static Neap) -> libc::mallinfo {
+pub unsafe fn mallinfo(neap: &'static Neap) -> libc::mallinfo {
     // SAFETY: no contract.
-    let info = unsafe { mallinfo2(heap) };
+    let info = unsafe { mallinfo2(neap) };
     let cut = |figure: usize| c_int::try_from(figure).unwrap_or(c_int::MAX);
     libc::mallinfo {
         arena: cut(info.arena),
@@ -92,8 +93,6 @@ struct Stderr;
 
 impl Write for Stderr {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        // SAFETY: the bytes are the text's.
-        let written = unsafe { libc::write(2, text.as_ptr().cast(), text.len()) };
-        if written < 0 { Err(fmt::Error) } else { Ok(()) }
+        if platform::write_stderr(text.as_bytes()) { Ok(()) } else { Err(fmt::Error) }
     }
 }

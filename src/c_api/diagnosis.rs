@@ -1,7 +1,7 @@
 //! What is wrong with a pointer that is no live block, in one line.
 
-use crate::base::fatal::die;
-use crate::heap::segment::{Place, Segment};
+use crate::base::fatal::abort_on_misuse;
+use crate::heap::lookup::{Place, place_of};
 
 /// What the program wanted with a pointer.
 #[derive(Clone, Copy)]
@@ -11,12 +11,16 @@ pub(super) enum Use {
     Measure,
 }
 
-/// Ends the process.
+/// Aborts the process.
 #[cold]
 #[inline(never)]
-pub(super) fn refuse(block: usize, by: Use) -> ! {
-    let Some(segment) = Segment::of(block) else { die(foreign(by), block) };
-    die(if matches!(segment.place_of(block), Place::Inside) { interior(by) } else { freed(by) }, block)
+pub(super) fn abort_on_misuse_of(block: usize, by: Use) -> ! {
+    let what = match place_of(block) {
+        None => foreign(by),
+        Some(Place::Inside) => interior(by),
+        Some(Place::Start | Place::Free) => freed(by),
+    };
+    abort_on_misuse(what, block)
 }
 
 /// It starts where a block could, and is not in use.

@@ -1,19 +1,19 @@
 //! The C names.
 
-/// Defines the C family under its C names in the crate that expands it, on the
+/// Defines the C API under its C names in the crate that expands it, on the
 /// static [`Neap`](crate::Neap) given.
 #[doc(hidden)]
 #[macro_export]
-macro_rules! __export_c_family {
-    ($heap:path) => {
-        $crate::__export_c_family! { $heap: aligned
+macro_rules! __export_c_api {
+    ($neap:path) => {
+        $crate::__export_c_api! { $neap: aligned
             ".text.neap_malloc" malloc = malloc(size: usize) -> *mut c_void;
             ".text.neap_free" free = free(block: *mut c_void) -> ();
             ".text.neap_new" _Znwm = new(size: usize) -> *mut c_void;
             ".text.neap_delete" _ZdlPv = free(block: *mut c_void) -> ();
             ".text.neap_delete_sized" _ZdlPvm = delete_sized(block: *mut c_void, size: usize) -> ();
         }
-        $crate::__export_c_family! { $heap:
+        $crate::__export_c_api! { $neap:
             calloc = calloc(count: usize, size: usize) -> *mut c_void;
             realloc = realloc(block: *mut c_void, size: usize) -> *mut c_void;
             reallocarray = reallocarray(block: *mut c_void, count: usize, size: usize) -> *mut c_void;
@@ -59,7 +59,7 @@ macro_rules! __export_c_family {
     // Each starts on a cache-line boundary: where they lie otherwise decides a tenth of
     // the time that a pair takes. The directive raises the alignment of a section in which the
     // function is alone, and so at offset 0.
-    ($heap:path: aligned $($section:literal $name:ident =
+    ($neap:path: aligned $($section:literal $name:ident =
         $function:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {
         $(
             #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -69,11 +69,11 @@ macro_rules! __export_c_family {
                 ".popsection"
             );
         )*
-        $crate::__export_c_family! { $heap:
+        $crate::__export_c_api! { $neap:
             $(#[unsafe(link_section = $section)] $name = $function($($argument: $type),*) -> $result;)*
         }
     };
-    ($heap:path: $($(#[$attribute:meta])? $name:ident =
+    ($neap:path: $($(#[$attribute:meta])? $name:ident =
         $function:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {
         const _: () = {
             #[allow(unused_imports, reason = "not every list has both")]
@@ -85,7 +85,7 @@ macro_rules! __export_c_family {
                 #[allow(non_snake_case)]
                 unsafe extern "C-unwind" fn $name($($argument: $type),*) -> $result {
                     // SAFETY: the caller's contract, which is C's.
-                    unsafe { $crate::c_api::$function(&$heap, $($argument),*) }
+                    unsafe { $crate::c_api::$function(&$neap, $($argument),*) }
                 }
             )*
         };

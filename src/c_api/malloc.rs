@@ -1,13 +1,15 @@
 //! Blocks taken and given: the fast paths, and what they fall back to.
 
-use super::diagnosis::{Use, refuse};
-use crate::base::size_class::{CLASSES, PAGE, POOLED_MAX, RUN_MAX, block_size, class_of, padded};
+use super::diagnosis::{Use, abort_on_misuse_of};
+use crate::base::size_class::{CLASSES, POOLED_MAX, block_size, class_of, padded};
 use crate::global::neap::Neap;
 use crate::global::slow_path;
+use crate::heap::large::{self, Backing};
 use crate::heap::live_map;
 use crate::heap::mapped;
 use crate::heap::segment::Segment;
-use crate::thread_cache::thread_local::{local, open_slot, pop_slot, prefetch, push, push_at};
+use crate::platform::{keeping_errno, prefetch};
+use crate::thread_cache::thread_local::{open_slot, pop_slot, push, push_at, this_thread};
 use core::ffi::c_void;
 use core::ptr;
 use core::sync::atomic::AtomicU8;
@@ -39,9 +41,10 @@ const LARGE: u8 = CLASSES as u8;
 /// What a block in the program's hands is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Live {
+    /// Of a pooled class.
     Pooled(usize),
-    Run,
-    Huge,
+    /// Above the pooled sizes.
+    Large(Backing),
 }
 
 /// C's `malloc`.
@@ -49,40 +52,40 @@ pub(super) enum Live {
 /// # Safety
 /// None beyond C's contract.
 #[inline(always)]
-pub unsafe fn malloc(heap: &'static Neap, size: usize) -> *mut c_void {
+pub unsafe fn malloc(neap: &'static Neap, size: usize) -> *mut c_void {
     if size > SMALL_MAX {
-        return middling(size, heap);
+        return middling(size, neap);
     }
-    pooled(heap, SMALL[size.div_ceil(ALIGN)] as usize)
+    pooled(neap, SMALL[size.div_ceil(ALIGN)] as usize)
 }
 
 /// C's `free`.
 ///
 /// # Safety
-/// None: what is no live block ends the process.
+/// None: what is no live block aborts the process.
 #[inline(always)]
-pub unsafe fn free(heap: &'static Neap, block: *mut c_void) {
+pub unsafe fn free(neap: &'static Neap, block: *mut c_void) {
     let block = block as usize;
-    if let Some((mark, class)) = live_map::guess_at_home(block)
+    if let Some((mark, class)) = live_map::guess_in_first(block)
         // SAFETY: a class.
         && let Some(slot) = unsafe { open_slot(class) }
-        && live_map::end(mark, class)
+        && live_map::unmark(mark, class)
     {
         // SAFETY: the slot is this moment's, and the block was live, so the caller's to give.
         return unsafe { push_at(slot, class, block) };
     }
-    free_elsewhere(block, heap);
+    free_elsewhere(block, neap);
 }
 
-/// `malloc_usable_size`: 0 for null, and the end of the process for what is no
+/// `malloc_usable_size`: 0 for null, and aborts the process for what is no
 /// live block. Some programs ask at every `malloc` and `free`.
 ///
 /// # Safety
 /// None.
 #[inline(always)]
 pub unsafe fn malloc_usable_size(_: &'static Neap, block: *mut c_void) -> usize {
-    if let Some((mark, class)) = live_map::guess_at_home(block as usize)
-        && live_map::is(mark, class)
+    if let Some((mark, class)) = live_map::guess_in_first(block as usize)
+        && live_map::is_live(mark, class)
     {
         return block_size(class);
     }
@@ -104,13 +107,13 @@ fn measure(block: usize) -> usize {
 /// # Safety
 /// None beyond C's contract.
 #[inline(always)]
-pub unsafe fn calloc(heap: &'static Neap, count: usize, size: usize) -> *mut c_void {
+pub unsafe fn calloc(neap: &'static Neap, count: usize, size: usize) -> *mut c_void {
     let Some(size) = count.checked_mul(size) else { return exhausted() };
     if size > POOLED_MAX {
-        return large(size, ALIGN, true, heap);
+        return alloc_large(size, ALIGN, true, neap);
     }
     // SAFETY: C's contract.
-    let block = unsafe { malloc(heap, size) };
+    let block = unsafe { malloc(neap, size) };
     if !block.is_null() {
         // SAFETY: a block of at least that size.
         unsafe { block.cast::<u8>().write_bytes(0, size) };
@@ -119,14 +122,14 @@ pub unsafe fn calloc(heap: &'static Neap, count: usize, size: usize) -> *mut c_v
 }
 
 /// A block of any size and alignment, which is a power of two.
-pub(super) fn aligned(heap: &'static Neap, size: usize, align: usize) -> *mut c_void {
+pub(super) fn aligned(neap: &'static Neap, size: usize, align: usize) -> *mut c_void {
     let align = align.max(ALIGN);
     // Beyond `isize::MAX` both fail below; here the sum must not wrap.
     if size > isize::MAX as usize || align > isize::MAX as usize / 2 {
         return exhausted();
     }
     let size = padded(size, align);
-    if size > POOLED_MAX { large(size, align, false, heap) } else { pooled(heap, class_of(size)) }
+    if size > POOLED_MAX { alloc_large(size, align, false, neap) } else { pooled(neap, class_of(size)) }
 }
 
 /// A block above the sizes of the table.
@@ -136,35 +139,35 @@ pub(super) fn aligned(heap: &'static Neap, size: usize, align: usize) -> *mut c_
 /// has `malloc` go straight on with smaller ones.
 #[cold]
 #[inline(never)]
-fn middling(size: usize, heap: &'static Neap) -> *mut c_void {
+fn middling(size: usize, neap: &'static Neap) -> *mut c_void {
     if size > POOLED_MAX {
-        return large(size, ALIGN, false, heap);
+        return alloc_large(size, ALIGN, false, neap);
     }
-    pooled(heap, class_of(padded(size, ALIGN)))
+    pooled(neap, class_of(padded(size, ALIGN)))
 }
 
 #[inline(always)]
-fn pooled(heap: &'static Neap, class: usize) -> *mut c_void {
+fn pooled(neap: &'static Neap, class: usize) -> *mut c_void {
     // SAFETY: a class; a miss goes to the slow path.
     let (block, slot) = unsafe { pop_slot(class) };
     // Also refuses null, whose slot may have none below.
-    if let Some(mark) = live_map::at_home(block as usize) {
+    if let Some(mark) = live_map::mark_in_first(block as usize) {
         mark.store(class as u8, Relaxed);
         // The block that is next will be written when it is, and its line may be
         // far away; a null below the lowest does no harm.
-        // SAFETY: the slot held a block, so it is not the lowest, a fence: there is one below.
+        // SAFETY: the slot held a block, so it is not the lowest, a sentinel: there is one below.
         prefetch(unsafe { slot.sub(1).read_volatile() } as *const u8);
         return block.cast();
     }
-    missed(block as usize, class, heap)
+    missed(block as usize, class, neap)
 }
 
 /// Gets a block where the pop found none, and marks it wherever it lies.
 #[cold]
 #[inline(never)]
-fn missed(block: usize, class: usize, heap: &'static Neap) -> *mut c_void {
+fn missed(block: usize, class: usize, neap: &'static Neap) -> *mut c_void {
     let block = match block {
-        0 => slow_path::refill(&heap.settings, class, false) as usize,
+        0 => slow_path::refill(&neap.settings, class, false) as usize,
         block => block,
     };
     if block == 0 {
@@ -173,7 +176,7 @@ fn missed(block: usize, class: usize, heap: &'static Neap) -> *mut c_void {
     match mark_of(block) {
         Some(mark) => mark.store(class as u8, Relaxed),
         None => {
-            slow_path::spill(&heap.settings, class, block);
+            slow_path::spill(&neap.settings, class, block);
             return exhausted();
         }
     }
@@ -182,34 +185,34 @@ fn missed(block: usize, class: usize, heap: &'static Neap) -> *mut c_void {
 
 /// The mark of a block, which may need memory for a live map.
 fn mark_of(block: usize) -> Option<&'static AtomicU8> {
-    live_map::find_or_cover(block).or_else(|| {
+    live_map::find_or_make(block).or_else(|| {
         mapped::release(true);
-        live_map::find_or_cover(block)
+        live_map::find_or_make(block)
     })
 }
 
 /// A block above the pooled sizes.
 #[cold]
 #[inline(never)]
-fn large(size: usize, align: usize, zeroed: bool, heap: &'static Neap) -> *mut c_void {
+fn alloc_large(size: usize, align: usize, zeroed: bool, neap: &'static Neap) -> *mut c_void {
     if size > isize::MAX as usize {
         return exhausted();
     }
     let size = padded(size, align);
-    let block = slow_path::alloc_large(&heap.settings, size, align, zeroed);
-    marked_large(block, size, heap)
+    let block = slow_path::alloc_large(&neap.settings, size, align, zeroed);
+    marked_large(block, size, neap)
 }
 
 /// A block just taken, with its mark if it is a run; null, and the reason, if there is none.
-fn marked_large(block: *mut u8, size: usize, heap: &'static Neap) -> *mut c_void {
+fn marked_large(block: *mut u8, size: usize, neap: &'static Neap) -> *mut c_void {
     if block.is_null() {
         return exhausted();
     }
-    if size <= RUN_MAX && Segment::of(block as usize).is_some() {
+    if large::backing_of(block as usize, size) == Backing::Run {
         match mark_of(block as usize) {
             Some(mark) => mark.store(LARGE, Relaxed),
             None => {
-                slow_path::free_large(&heap.settings, block as usize, size);
+                slow_path::free_large(&neap.settings, block as usize, size);
                 return exhausted();
             }
         }
@@ -221,49 +224,48 @@ fn marked_large(block: *mut u8, size: usize, heap: &'static Neap) -> *mut c_void
 /// mapping of its own, which has no mark.
 #[cold]
 #[inline(never)]
-pub(super) fn growing(heap: &'static Neap, size: usize) -> *mut c_void {
+pub(super) fn growing(neap: &'static Neap, size: usize) -> *mut c_void {
     let size = padded(size, ALIGN);
-    let block = slow_path::alloc_growing(&heap.settings, size, ALIGN);
-    marked_large(block, size, heap)
+    let block = slow_path::alloc_growing(&neap.settings, size, ALIGN);
+    marked_large(block, size, neap)
 }
 
 /// A block that its thread's magazine has no room for.
 #[cold]
 #[inline(never)]
-fn spilled(block: usize, class: usize, heap: &'static Neap) {
-    keeping_errno(|| slow_path::spill_without_joining(&heap.settings, class, block));
+fn spilled(block: usize, class: usize, neap: &'static Neap) {
+    keeping_errno(|| slow_path::spill_without_joining(&neap.settings, class, block));
 }
 
 /// A block of another class than the one last freed or measured in its slice, one
 /// above the pooled sizes, one beyond the first segment, one that the magazine has no room
 /// for; or null, or what is no live block.
 #[inline(never)]
-fn free_elsewhere(block: usize, heap: &'static Neap) {
+fn free_elsewhere(block: usize, neap: &'static Neap) {
     if block == 0 {
         return;
     }
-    if local().heap().is_null() {
+    if this_thread().cache().is_null() {
         // A thread that has not joined may be the second all the same.
-        live_map::share();
+        live_map::set_shared();
     }
-    let live = take(block, Use::Free);
+    let live = unmark(block, Use::Free);
     live.note(block);
     match live {
         // SAFETY: a class, and the block was live, so the caller's to give.
         Live::Pooled(class) if unsafe { push(class, block) } => {}
-        Live::Pooled(class) => spilled(block, class, heap),
-        Live::Run => keeping_errno(|| slow_path::free_large(&heap.settings, block, RUN_MAX)),
-        Live::Huge => keeping_errno(|| slow_path::free_large(&heap.settings, block, RUN_MAX + 1)),
+        Live::Pooled(class) => spilled(block, class, neap),
+        Live::Large(backing) => keeping_errno(|| slow_path::free_backed(&neap.settings, block, backing)),
     }
 }
 
-/// Ends a block's life; the end of the process if it had none.
-fn take(block: usize, by: Use) -> Live {
+/// Ends a block's life; aborts the process if it had none.
+fn unmark(block: usize, by: Use) -> Live {
     // Another thread may be here with the same block: one of the two finds 0.
     marked(block, live_map::find(block).map(|mark| mark.swap(0, Relaxed)), by)
 }
 
-/// What a block in the program's hands is; the end of the process if it is none.
+/// What a block in the program's hands is; aborts the process if it is none.
 #[inline]
 pub(super) fn look(block: usize, by: Use) -> Live {
     marked(block, live_map::find(block).map(|mark| mark.load(Relaxed)), by)
@@ -273,11 +275,13 @@ pub(super) fn look(block: usize, by: Use) -> Live {
 #[inline]
 fn marked(block: usize, mark: Option<u8>, by: Use) -> Live {
     match mark {
-        Some(LARGE) => Live::Run,
+        Some(LARGE) => Live::Large(Backing::Run),
         Some(mark) if mark != 0 => Live::Pooled(mark as usize),
         // Mappings lie apart from the segments and have a table of their own.
-        None if Segment::of(block).is_none() && mapped::size(block).is_some() => Live::Huge,
-        _ => refuse(block, by),
+        None if Segment::of(block).is_none() && mapped::size(block).is_some() => {
+            Live::Large(Backing::Mapping)
+        }
+        _ => abort_on_misuse_of(block, by),
     }
 }
 
@@ -294,9 +298,7 @@ impl Live {
     pub(super) fn usable(self, block: usize) -> usize {
         match self {
             Live::Pooled(class) => block_size(class),
-            Live::Run => Segment::of(block)
-                .map_or(0, |segment| segment.span(segment.slice_of(block)).run_pages() * PAGE),
-            Live::Huge => mapped::size(block).unwrap_or(0),
+            Live::Large(backing) => large::usable(block, backing),
         }
     }
 }
@@ -312,16 +314,4 @@ pub(super) fn fail(reason: libc::c_int) -> *mut c_void {
     // SAFETY: this thread's errno.
     unsafe { *libc::__errno_location() = reason };
     ptr::null_mut()
-}
-
-/// C23 and POSIX have `free` leave errno as it is.
-pub(super) fn keeping_errno<R>(work: impl FnOnce() -> R) -> R {
-    // SAFETY: this thread's errno, which lives as long as the thread.
-    unsafe {
-        let errno = libc::__errno_location();
-        let before = *errno;
-        let result = work();
-        *errno = before;
-        result
-    }
 }

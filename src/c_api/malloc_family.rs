@@ -1,11 +1,13 @@
 //! The rest of what C, POSIX and the C library promise, to the letter.
 
 use super::diagnosis::Use;
-use super::malloc::{ALIGN, Live, aligned, exhausted, fail, free, growing, keeping_errno, look, malloc};
-use crate::base::fatal::die;
+use super::malloc::{ALIGN, Live, aligned, exhausted, fail, free, growing, look, malloc};
+use crate::base::fatal::abort_on_misuse;
 use crate::base::size_class::{PAGE, POOLED_MAX, RUN_MAX, class_of, padded};
 use crate::global::neap::Neap;
 use crate::global::slow_path;
+use crate::heap::large::Backing;
+use crate::platform::keeping_errno;
 use core::ffi::{c_int, c_void};
 use core::ptr;
 
@@ -14,15 +16,15 @@ use core::ptr;
 ///
 /// # Safety
 /// None beyond C's contract.
-pub unsafe fn realloc(heap: &'static Neap, block: *mut c_void, size: usize) -> *mut c_void {
+pub unsafe fn realloc(neap: &'static Neap, block: *mut c_void, size: usize) -> *mut c_void {
     if block.is_null() {
         // SAFETY: C's contract.
-        return unsafe { malloc(heap, size) };
+        return unsafe { malloc(neap, size) };
     }
     let live = look(block as usize, Use::Realloc);
     if size == 0 {
         // SAFETY: C's contract.
-        unsafe { free(heap, block) };
+        unsafe { free(neap, block) };
         return ptr::null_mut();
     }
     if size > isize::MAX as usize {
@@ -34,10 +36,10 @@ pub unsafe fn realloc(heap: &'static Neap, block: *mut c_void, size: usize) -> *
     }
     // SAFETY: a new block; both hold the smaller of the two sizes.
     unsafe {
-        let to = if size > POOLED_MAX && size > usable { growing(heap, size) } else { malloc(heap, size) };
+        let to = if size > POOLED_MAX && size > usable { growing(neap, size) } else { malloc(neap, size) };
         if !to.is_null() {
             to.cast::<u8>().copy_from_nonoverlapping(block.cast(), usable.min(size));
-            free(heap, block);
+            free(neap, block);
         }
         to
     }
@@ -53,11 +55,10 @@ fn in_place(live: Live, usable: usize, block: *mut c_void, size: usize) -> Optio
     let size = padded(size, ALIGN);
     let fits = match live {
         Live::Pooled(_) => false,
-        Live::Run => size > POOLED_MAX && size <= RUN_MAX,
-        Live::Huge => size > POOLED_MAX,
+        Live::Large(Backing::Run) => size > POOLED_MAX && size <= RUN_MAX,
+        Live::Large(Backing::Mapping) => size > POOLED_MAX,
     };
-    let from = if live == Live::Run { RUN_MAX } else { RUN_MAX + 1 };
-    let resized = if fits { keeping_errno(|| slow_path::resize(block.cast(), from, size)) } else { None };
+    let resized = if fits { keeping_errno(|| slow_path::resize_large(block as usize, size)) } else { None };
     resized.map(<*mut u8>::cast).or_else(|| keeps(usable, size).then_some(block))
 }
 
@@ -71,32 +72,32 @@ fn keeps(usable: usize, size: usize) -> bool {
 /// # Safety
 /// None beyond its contract.
 pub unsafe fn reallocarray(
-    heap: &'static Neap,
+    neap: &'static Neap,
     block: *mut c_void,
     count: usize,
     size: usize,
 ) -> *mut c_void {
     match count.checked_mul(size) {
         // SAFETY: the same contract.
-        Some(size) => unsafe { realloc(heap, block, size) },
+        Some(size) => unsafe { realloc(neap, block, size) },
         None => exhausted(),
     }
 }
 
-/// C23's `free_sized`: ends the process if the block cannot be of that size.
+/// C23's `free_sized`: aborts the process if the block cannot be of that size.
 ///
 /// # Safety
 /// None beyond C's contract.
-pub unsafe fn free_sized(heap: &'static Neap, block: *mut c_void, size: usize) {
+pub unsafe fn free_sized(neap: &'static Neap, block: *mut c_void, size: usize) {
     // SAFETY: the same contract.
-    unsafe { free_aligned_sized(heap, block, ALIGN, size) };
+    unsafe { free_aligned_sized(neap, block, ALIGN, size) };
 }
 
 /// C23's `free_aligned_sized`, with the same check.
 ///
 /// # Safety
 /// None beyond C's contract.
-pub unsafe fn free_aligned_sized(heap: &'static Neap, block: *mut c_void, align: usize, size: usize) {
+pub unsafe fn free_aligned_sized(neap: &'static Neap, block: *mut c_void, align: usize, size: usize) {
     if !block.is_null() {
         let live = look(block as usize, Use::Free);
         let usable = live.usable(block as usize);
@@ -111,22 +112,22 @@ pub unsafe fn free_aligned_sized(heap: &'static Neap, block: *mut c_void, align:
         };
         // `realloc` may have left a smaller size in a larger block.
         if !same_class && !keeps(usable, given) {
-            die("free with a size that is not the block's", block as usize);
+            abort_on_misuse("free with a size that is not the block's", block as usize);
         }
     }
     // SAFETY: the same contract.
-    unsafe { free(heap, block) };
+    unsafe { free(neap, block) };
 }
 
 /// POSIX's `posix_memalign`: gives the reason, and leaves errno alone.
 ///
 /// # Safety
 /// `out` can be written.
-pub unsafe fn posix_memalign(heap: &'static Neap, out: *mut *mut c_void, align: usize, size: usize) -> c_int {
+pub unsafe fn posix_memalign(neap: &'static Neap, out: *mut *mut c_void, align: usize, size: usize) -> c_int {
     if !align.is_power_of_two() || !align.is_multiple_of(size_of::<*mut c_void>()) {
         return libc::EINVAL;
     }
-    let block = keeping_errno(|| aligned(heap, size, align));
+    let block = keeping_errno(|| aligned(neap, size, align));
     if block.is_null() {
         return libc::ENOMEM;
     }
@@ -139,8 +140,8 @@ pub unsafe fn posix_memalign(heap: &'static Neap, out: *mut *mut c_void, align: 
 ///
 /// # Safety
 /// None beyond C's contract.
-pub unsafe fn aligned_alloc(heap: &'static Neap, align: usize, size: usize) -> *mut c_void {
-    if align.is_power_of_two() { aligned(heap, size, align) } else { fail(libc::EINVAL) }
+pub unsafe fn aligned_alloc(neap: &'static Neap, align: usize, size: usize) -> *mut c_void {
+    if align.is_power_of_two() { aligned(neap, size, align) } else { fail(libc::EINVAL) }
 }
 
 /// `memalign`: as the C library does, an alignment that is no power of two
@@ -148,9 +149,9 @@ pub unsafe fn aligned_alloc(heap: &'static Neap, align: usize, size: usize) -> *
 ///
 /// # Safety
 /// None.
-pub unsafe fn memalign(heap: &'static Neap, align: usize, size: usize) -> *mut c_void {
+pub unsafe fn memalign(neap: &'static Neap, align: usize, size: usize) -> *mut c_void {
     match align.checked_next_power_of_two() {
-        Some(align) => aligned(heap, size, align),
+        Some(align) => aligned(neap, size, align),
         None => fail(libc::EINVAL),
     }
 }
@@ -159,17 +160,17 @@ pub unsafe fn memalign(heap: &'static Neap, align: usize, size: usize) -> *mut c
 ///
 /// # Safety
 /// None.
-pub unsafe fn valloc(heap: &'static Neap, size: usize) -> *mut c_void {
-    aligned(heap, size, page())
+pub unsafe fn valloc(neap: &'static Neap, size: usize) -> *mut c_void {
+    aligned(neap, size, page())
 }
 
 /// `pvalloc`: whole pages, at least one.
 ///
 /// # Safety
 /// None.
-pub unsafe fn pvalloc(heap: &'static Neap, size: usize) -> *mut c_void {
+pub unsafe fn pvalloc(neap: &'static Neap, size: usize) -> *mut c_void {
     match size.max(1).checked_next_multiple_of(page()) {
-        Some(size) => aligned(heap, size, page()),
+        Some(size) => aligned(neap, size, page()),
         None => exhausted(),
     }
 }

@@ -1,4 +1,4 @@
-//! The C family over the same core: `malloc` and the rest, and C++'s operators.
+//! The C API over the same core: `malloc` and the rest, and C++'s operators.
 //!
 //! Not for Rust programs to call: `export.rs` gives these functions their C
 //! names, in a program built with the feature `malloc`, or in the shared
@@ -26,7 +26,7 @@ pub use operators::{
 };
 pub use stay_loaded::stay_loaded;
 
-/// The family's own heap in a program built with the feature: what settings
+/// The C API's own heap in a program built with the feature: what settings
 /// the program's own `Neap` has come before its.
 #[cfg(feature = "malloc")]
 mod exported {
@@ -34,5 +34,5 @@ mod exported {
 
     static HEAP: Neap = Neap::provisional();
 
-    crate::__export_c_family!(HEAP);
+    crate::__export_c_api!(HEAP);
 }

@@ -8,6 +8,7 @@
 use super::malloc::{aligned, free, malloc};
 use crate::base::fatal::report;
 use crate::global::neap::Neap;
+use crate::platform;
 use core::ffi::{CStr, c_void};
 use core::mem;
 
@@ -18,10 +19,10 @@ type Handler = Option<unsafe extern "C-unwind" fn()>;
 /// # Safety
 /// None. Unwinds with a C++ exception.
 #[inline(always)]
-pub unsafe fn new(heap: &'static Neap, size: usize) -> *mut c_void {
+pub unsafe fn new(neap: &'static Neap, size: usize) -> *mut c_void {
     // SAFETY: no contract.
-    let block = unsafe { malloc(heap, size) };
-    if block.is_null() { throwing(|| plain(heap, size)) } else { block }
+    let block = unsafe { malloc(neap, size) };
+    if block.is_null() { throwing(|| plain(neap, size)) } else { block }
 }
 
 /// `operator new(size_t, nothrow)`.
@@ -29,19 +30,19 @@ pub unsafe fn new(heap: &'static Neap, size: usize) -> *mut c_void {
 /// # Safety
 /// None.
 #[inline(always)]
-pub unsafe fn new_nothrow(heap: &'static Neap, size: usize, _: *const c_void) -> *mut c_void {
+pub unsafe fn new_nothrow(neap: &'static Neap, size: usize, _: *const c_void) -> *mut c_void {
     // SAFETY: no contract.
-    let block = unsafe { malloc(heap, size) };
-    if block.is_null() { handling(|| plain(heap, size)) } else { block }
+    let block = unsafe { malloc(neap, size) };
+    if block.is_null() { handling(|| plain(neap, size)) } else { block }
 }
 
 /// `operator new(size_t, align_val_t)`.
 ///
 /// # Safety
 /// None. Unwinds with a C++ exception.
-pub unsafe fn new_aligned(heap: &'static Neap, size: usize, align: usize) -> *mut c_void {
-    let block = of_power_of_two(heap, size, align);
-    if block.is_null() { throwing(|| of_power_of_two(heap, size, align)) } else { block }
+pub unsafe fn new_aligned(neap: &'static Neap, size: usize, align: usize) -> *mut c_void {
+    let block = of_power_of_two(neap, size, align);
+    if block.is_null() { throwing(|| of_power_of_two(neap, size, align)) } else { block }
 }
 
 /// `operator new(size_t, align_val_t, nothrow)`.
@@ -49,13 +50,13 @@ pub unsafe fn new_aligned(heap: &'static Neap, size: usize, align: usize) -> *mu
 /// # Safety
 /// None.
 pub unsafe fn new_aligned_nothrow(
-    heap: &'static Neap,
+    neap: &'static Neap,
     size: usize,
     align: usize,
     _: *const c_void,
 ) -> *mut c_void {
-    let block = of_power_of_two(heap, size, align);
-    if block.is_null() { handling(|| of_power_of_two(heap, size, align)) } else { block }
+    let block = of_power_of_two(neap, size, align);
+    if block.is_null() { handling(|| of_power_of_two(neap, size, align)) } else { block }
 }
 
 /// `operator delete` with a size, or with an alignment: neither is needed to
@@ -64,9 +65,9 @@ pub unsafe fn new_aligned_nothrow(
 /// # Safety
 /// As [`free`].
 #[inline(always)]
-pub unsafe fn delete_sized(heap: &'static Neap, block: *mut c_void, _: usize) {
+pub unsafe fn delete_sized(neap: &'static Neap, block: *mut c_void, _: usize) {
     // SAFETY: the same contract.
-    unsafe { free(heap, block) };
+    unsafe { free(neap, block) };
 }
 
 /// `operator delete(void *, nothrow)`.
@@ -74,9 +75,9 @@ pub unsafe fn delete_sized(heap: &'static Neap, block: *mut c_void, _: usize) {
 /// # Safety
 /// As [`free`].
 #[inline(always)]
-pub unsafe fn delete_nothrow(heap: &'static Neap, block: *mut c_void, _: *const c_void) {
+pub unsafe fn delete_nothrow(neap: &'static Neap, block: *mut c_void, _: *const c_void) {
     // SAFETY: the same contract.
-    unsafe { free(heap, block) };
+    unsafe { free(neap, block) };
 }
 
 /// `operator delete(void *, size_t, align_val_t)`.
@@ -84,9 +85,9 @@ pub unsafe fn delete_nothrow(heap: &'static Neap, block: *mut c_void, _: *const 
 /// # Safety
 /// As [`free`].
 #[inline(always)]
-pub unsafe fn delete_aligned(heap: &'static Neap, block: *mut c_void, _: usize, _: usize) {
+pub unsafe fn delete_aligned(neap: &'static Neap, block: *mut c_void, _: usize, _: usize) {
     // SAFETY: the same contract.
-    unsafe { free(heap, block) };
+    unsafe { free(neap, block) };
 }
 
 /// `operator delete(void *, align_val_t, nothrow)`.
@@ -94,19 +95,19 @@ pub unsafe fn delete_aligned(heap: &'static Neap, block: *mut c_void, _: usize, 
 /// # Safety
 /// As [`free`].
 #[inline(always)]
-pub unsafe fn delete_aligned_nothrow(heap: &'static Neap, block: *mut c_void, _: usize, _: *const c_void) {
+pub unsafe fn delete_aligned_nothrow(neap: &'static Neap, block: *mut c_void, _: usize, _: *const c_void) {
     // SAFETY: the same contract.
-    unsafe { free(heap, block) };
+    unsafe { free(neap, block) };
 }
 
-fn plain(heap: &'static Neap, size: usize) -> *mut c_void {
+fn plain(neap: &'static Neap, size: usize) -> *mut c_void {
     // SAFETY: no contract.
-    unsafe { malloc(heap, size) }
+    unsafe { malloc(neap, size) }
 }
 
 /// An alignment that is none is C++'s undefined behaviour; it fails here.
-fn of_power_of_two(heap: &'static Neap, size: usize, align: usize) -> *mut c_void {
-    if align.is_power_of_two() { aligned(heap, size, align) } else { core::ptr::null_mut() }
+fn of_power_of_two(neap: &'static Neap, size: usize, align: usize) -> *mut c_void {
+    if align.is_power_of_two() { aligned(neap, size, align) } else { core::ptr::null_mut() }
 }
 
 /// Tries again as long as there is a new-handler; null once there is none.
@@ -148,8 +149,7 @@ fn throwing(attempt: impl Fn() -> *mut c_void) -> *mut c_void {
         unsafe { throw() };
     }
     report(format_args!("operator new: out of memory, and no C++ library to throw std::bad_alloc"));
-    // SAFETY: always allowed.
-    unsafe { libc::abort() }
+    platform::abort()
 }
 
 fn symbol(name: &CStr) -> *mut c_void {

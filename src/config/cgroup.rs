@@ -1,16 +1,16 @@
-//! The memory limit of the process's control group, of both versions.
+//! The memory limit of the process's control group, versions 1 and 2.
 
 use crate::platform;
 use core::ffi::CStr;
 
-/// A path or a file's beginning.
+/// Room for a path, or for the beginning of a file.
 const BYTES: usize = 4096;
 
-/// Reads a file's beginning; gives how many bytes, 0 if that fails.
+/// Reads the beginning of a file and returns the number of bytes, 0 if that fails.
 type Read<'a> = &'a dyn Fn(&CStr, &mut [u8]) -> usize;
 
-/// The lowest limit of the group and those that it lies in, if there is one.
-pub(crate) fn limit() -> Option<usize> {
+/// The lowest limit of the group and its parents, if there is one.
+pub(super) fn limit() -> Option<usize> {
     lowest(&platform::read_file)
 }
 
@@ -18,11 +18,11 @@ fn lowest(read: Read) -> Option<usize> {
     let mut text = [0; BYTES];
     let count = read(c"/proc/self/cgroup", &mut text);
     let lines = text[..count].split(|&byte| byte == b'\n');
-    lines.filter_map(|line| of_line(line, read)).min()
+    lines.filter_map(|line| limit_of_line(line, read)).min()
 }
 
-/// A line is `number:controllers:path`; no controllers, and it is version 2.
-fn of_line(line: &[u8], read: Read) -> Option<usize> {
+/// A line is `number:controllers:path`; without controllers it is version 2.
+fn limit_of_line(line: &[u8], read: Read) -> Option<usize> {
     let mut parts = line.splitn(3, |&byte| byte == b':');
     let (controllers, mut path) = (parts.nth(1)?, parts.next()?);
     let (root, file) = match controllers {
@@ -35,7 +35,7 @@ fn of_line(line: &[u8], read: Read) -> Option<usize> {
     let mut least = None;
     loop {
         path = path.strip_suffix(b"/").unwrap_or(path);
-        if let Some(limit) = of_group(&[root.as_bytes(), path, file.as_bytes(), b"\0"], read) {
+        if let Some(limit) = limit_of_group(&[root.as_bytes(), path, file.as_bytes(), b"\0"], read) {
             least = Some(least.map_or(limit, |least: usize| least.min(limit)));
         }
         match path.iter().rposition(|&byte| byte == b'/') {
@@ -45,8 +45,8 @@ fn of_line(line: &[u8], read: Read) -> Option<usize> {
     }
 }
 
-/// The number in one file; none for `max`, and for what stands for no limit.
-fn of_group(parts: &[&[u8]], read: Read) -> Option<usize> {
+/// The limit in one file; none for `max`, or for the number that means no limit.
+fn limit_of_group(parts: &[&[u8]], read: Read) -> Option<usize> {
     let mut path = [0; BYTES];
     let mut length = 0;
     for part in parts {
@@ -56,7 +56,7 @@ fn of_group(parts: &[&[u8]], read: Read) -> Option<usize> {
     let mut text = [0; 32];
     let count = read(CStr::from_bytes_with_nul(&path[..length]).ok()?, &mut text);
     let number: u64 = core::str::from_utf8(&text[..count]).ok()?.trim().parse().ok()?;
-    // Version 1 says "none" by the largest multiple of a page.
+    // Version 1 writes the largest multiple of a page for "no limit".
     (number < 1 << 60).then_some(number as usize)
 }
 

@@ -1,4 +1,7 @@
-//! What a user may set, by the builder or by the environment, read once.
+//! The settings, from the builder or the environment, read once.
+//!
+//! All accesses are Relaxed: a thread that starts at the same time may still see
+//! the defaults, which are valid settings too.
 
 use crate::base::fatal::report;
 use crate::config::cgroup;
@@ -7,7 +10,7 @@ use core::ffi::CStr;
 use core::sync::atomic::Ordering::Relaxed;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
-/// The settings as a program gives them.
+/// The settings as a program states them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     pub(crate) tick_interval_ms: u64,
@@ -16,10 +19,10 @@ pub(crate) struct Settings {
     /// Bytes; `usize::MAX` for none.
     pub(crate) limit: usize,
     pub(crate) limit_from_cgroup: bool,
-    /// As the system has it, if not said.
+    /// None if not configured: then the system's default decides.
     pub(crate) huge_pages: Option<bool>,
-    /// Whether others' settings may replace them later: the C family's first
-    /// call may come before the program's own allocator is used.
+    /// Whether other settings may replace them later: the C API's first call may
+    /// come before the program's own allocator is used.
     pub(crate) provisional: bool,
 }
 
@@ -38,18 +41,18 @@ impl Settings {
 static TICK_INTERVAL_MS: AtomicU64 = AtomicU64::new(Settings::DEFAULT.tick_interval_ms);
 static BACKGROUND: AtomicBool = AtomicBool::new(false);
 static THREAD_POOL_BYTES: AtomicUsize = AtomicUsize::new(Settings::DEFAULT.thread_pool_bytes);
-/// Near the limit threads may pool a part of that.
+/// Near the limit threads may pool only part of [`THREAD_POOL_BYTES`].
 static NEAR_LIMIT: AtomicBool = AtomicBool::new(false);
 static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
 static HUGE_PAGES: AtomicBool = AtomicBool::new(false);
-/// By the program or the environment, not by the system.
-static HUGE_PAGES_SAID: AtomicBool = AtomicBool::new(false);
+/// Whether [`HUGE_PAGES`] is from the program or the environment, not the system.
+static HUGE_PAGES_CONFIGURED: AtomicBool = AtomicBool::new(false);
 static BARRIER_WORKS: AtomicBool = AtomicBool::new(false);
-/// What is wrong in the environment was said.
-static SAID: AtomicBool = AtomicBool::new(false);
+/// Whether invalid variables were reported already.
+static REPORTED: AtomicBool = AtomicBool::new(false);
 
-/// Takes settings, and what the environment overrides: the program's own, and
-/// perhaps defaults before, as long as only C's calls were seen.
+/// Stores the settings, with what the environment overrides. Called once with the
+/// program's own, and perhaps before that with the C API's provisional ones.
 pub(crate) fn read(settings: &Settings) {
     let interval = variable(c"NEAP_TICK_INTERVAL_MS", "milliseconds above 0", |&value| value > 0);
     let background = flag(c"NEAP_BACKGROUND");
@@ -61,8 +64,8 @@ pub(crate) fn read(settings: &Settings) {
     LIMIT.store(read_limit(settings), Relaxed);
     let huge = flag(c"NEAP_HUGE_PAGES").or(settings.huge_pages);
     HUGE_PAGES.store(platform::huge_pages(huge), Relaxed);
-    HUGE_PAGES_SAID.store(huge.is_some(), Relaxed);
-    SAID.store(has_environment(), Relaxed);
+    HUGE_PAGES_CONFIGURED.store(huge.is_some(), Relaxed);
+    REPORTED.store(platform::has_environment(), Relaxed);
     platform::register_barrier();
     BARRIER_WORKS.store(platform::barrier(), Relaxed);
 }
@@ -77,7 +80,7 @@ fn read_limit(settings: &Settings) -> usize {
 
 /// The soft limit in bytes; `usize::MAX` for none.
 #[inline]
-pub(crate) fn limit() -> usize {
+pub(super) fn limit() -> usize {
     LIMIT.load(Relaxed)
 }
 
@@ -86,9 +89,9 @@ pub(crate) fn huge_pages() -> bool {
     HUGE_PAGES.load(Relaxed)
 }
 
-/// The same; none if that is the system's word.
-pub(crate) fn huge_pages_if_said() -> Option<bool> {
-    HUGE_PAGES_SAID.load(Relaxed).then(huge_pages)
+/// The same; none if not configured.
+pub(crate) fn huge_pages_if_configured() -> Option<bool> {
+    HUGE_PAGES_CONFIGURED.load(Relaxed).then(huge_pages)
 }
 
 /// Whether the last tick found the limit near.
@@ -96,24 +99,9 @@ pub(crate) fn near_limit() -> bool {
     NEAR_LIMIT.load(Relaxed)
 }
 
-/// By a tick: whether the limit is near.
+/// Called by a tick: whether the limit is near.
 pub(crate) fn set_near_limit(near: bool) {
     NEAR_LIMIT.store(near, Relaxed);
-}
-
-/// Whether the C library knows the environment: the loader allocates before it does.
-#[cfg(target_os = "linux")]
-pub(crate) fn has_environment() -> bool {
-    unsafe extern "C" {
-        static environ: *const *const core::ffi::c_char;
-    }
-    // SAFETY: the C library's variable; read, as `getenv` does.
-    !unsafe { environ }.is_null()
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn has_environment() -> bool {
-    true
 }
 
 pub(crate) fn tick_interval_ms() -> u64 {
@@ -129,15 +117,15 @@ pub(crate) fn thread_pool_bytes() -> usize {
     if near_limit() { bytes / 8 } else { bytes }
 }
 
-/// Tries the barrier again: a program may deny itself system calls at any time.
+/// Tries the barrier again: a program may forbid itself system calls at any time.
 pub(crate) fn check_barrier() {
     if barrier_works() && !platform::barrier() {
-        deny_barrier();
+        note_barrier_failed();
     }
 }
 
-/// The system refused the barrier; from here on owners age their own heaps.
-pub(crate) fn deny_barrier() {
+/// The system refused the barrier: from now on each thread ages its own cache.
+pub(crate) fn note_barrier_failed() {
     BARRIER_WORKS.store(false, Relaxed);
 }
 
@@ -146,24 +134,16 @@ pub(crate) fn barrier_works() -> bool {
     BARRIER_WORKS.load(Relaxed)
 }
 
-/// A variable that says yes or no.
+/// A variable that is 0 or 1.
 fn flag(name: &CStr) -> Option<bool> {
     variable(name, "0 or 1", |&value| value <= 1).map(|value| value == 1)
 }
 
-/// A variable's number, if it is set and `valid`; a line on stderr if not valid.
+/// A variable's number, if it is set and `valid`. Reports it on stderr if not valid.
 fn variable(name: &CStr, wanted: &str, valid: impl Fn(&u64) -> bool) -> Option<u64> {
-    // SAFETY: the name is a C string; the value is read before anyone can
-    // change the environment, at the process's first allocation.
-    let value = unsafe {
-        let value = libc::getenv(name.as_ptr());
-        if value.is_null() {
-            return None;
-        }
-        CStr::from_ptr(value)
-    };
+    let value = platform::variable(name)?;
     let number = value.to_str().ok().and_then(|text| text.trim().parse().ok()).filter(valid);
-    if number.is_none() && !SAID.load(Relaxed) {
+    if number.is_none() && !REPORTED.load(Relaxed) {
         let name = name.to_str().unwrap_or_default();
         report(format_args!("{name} is ignored: it should be {wanted}"));
     }

@@ -1,4 +1,6 @@
-//! The soft limit: how near to it the process is, by what Neap keeps resident.
+//! The soft limit: how close the process is to it, by what Neap keeps resident.
+//!
+//! The counts are estimates and publish no other data, so every access is Relaxed.
 
 use crate::base::residency;
 use crate::base::size_class::PAGE;
@@ -6,34 +8,34 @@ use crate::config::settings;
 use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::Relaxed;
 
-/// Bytes of blocks that are mappings of their own, kept ones included.
-pub(crate) static HUGE: AtomicUsize = AtomicUsize::new(0);
-/// What was resident after the last purge for the limit's sake.
-static PURGED_AT: AtomicUsize = AtomicUsize::new(0);
+/// Bytes of mapped blocks, kept mappings included.
+pub(crate) static MAPPED: AtomicUsize = AtomicUsize::new(0);
+/// Resident bytes after the last purge at the limit.
+static RESIDENT_AT_PURGE: AtomicUsize = AtomicUsize::new(0);
 
-/// Near is above three quarters of the limit.
+/// Near means above three quarters of the limit.
 const NEAR: (usize, usize) = (3, 4);
-/// Above the limit it is purged anew after so small a part of it has come.
-const AGAIN: usize = 32;
+/// Above the limit the next purge comes after growth by this fraction of it: a 32nd.
+const PURGE_EVERY: usize = 32;
 
 /// Resident bytes of all blocks, free or not; an estimate.
-pub(crate) fn resident() -> usize {
-    residency::resident() * PAGE + HUGE.load(Relaxed)
+pub(super) fn resident() -> usize {
+    residency::resident() * PAGE + MAPPED.load(Relaxed)
 }
 
-/// What is still to be had below the limit, if that is near.
+/// Bytes left below the limit, if it is near.
 pub(crate) fn left_if_near() -> Option<usize> {
-    (!is_far_from(0)).then(|| settings::limit().saturating_sub(resident()))
+    (!is_far_with(0)).then(|| settings::limit().saturating_sub(resident()))
 }
 
-/// With `more` bytes it will not be near.
-pub(crate) fn is_far_from(more: usize) -> bool {
+/// Whether the limit is still far with `more` bytes.
+pub(crate) fn is_far_with(more: usize) -> bool {
     let limit = settings::limit();
     limit == usize::MAX || resident().saturating_add(more) <= limit / NEAR.1 * NEAR.0
 }
 
-/// With `more` bytes the limit is reached, and something has come since the
-/// last time that this was said: everything free should go back.
+/// Whether everything free should go back: with `more` bytes the limit is reached,
+/// and there was growth since the last purge for it.
 #[inline]
 pub(crate) fn wants_purge(more: usize) -> bool {
     let limit = settings::limit();
@@ -44,13 +46,13 @@ pub(crate) fn wants_purge(more: usize) -> bool {
 fn is_reached(limit: usize, more: usize) -> bool {
     let resident = resident();
     if resident.saturating_add(more) < limit {
-        PURGED_AT.store(0, Relaxed);
+        RESIDENT_AT_PURGE.store(0, Relaxed);
         return false;
     }
-    resident.saturating_add(more) >= PURGED_AT.load(Relaxed).saturating_add(limit / AGAIN)
+    resident.saturating_add(more) >= RESIDENT_AT_PURGE.load(Relaxed).saturating_add(limit / PURGE_EVERY)
 }
 
-/// Everything free went back, before `more` bytes come.
-pub(crate) fn purged(more: usize) {
-    PURGED_AT.store(resident().saturating_add(more), Relaxed);
+/// Everything free went back, and `more` bytes come next.
+pub(crate) fn note_purge(more: usize) {
+    RESIDENT_AT_PURGE.store(resident().saturating_add(more), Relaxed);
 }

@@ -1,3 +1,5 @@
+//! What the program sees: the global allocator, its slow paths, and statistics.
+
 pub(crate) mod neap;
 pub(crate) mod slow_path;
 pub(crate) mod stats;

@@ -1,19 +1,20 @@
 //! What `alloc` and `dealloc` do when the thread's magazine does not serve.
 
-use crate::base::size_class::{PAGE, POOLED_MAX, RUN_MAX, block_size};
+use crate::base::size_class::{RUN_MAX, block_size};
 use crate::config::settings::{self, Settings};
 use crate::config::soft_limit;
 use crate::heap::free_batch;
+use crate::heap::large::{self, Backing};
+use crate::heap::lookup;
 use crate::heap::mapped;
-use crate::heap::run;
-use crate::heap::segment::Segment;
+use crate::heap::uncached;
+use crate::platform;
 use crate::reclaim::background;
 use crate::reclaim::fork;
 use crate::reclaim::tick;
-use crate::thread_cache::cache::{self, Heap, cleared};
+use crate::thread_cache::cache::{ThreadCache, cleared};
 use crate::thread_cache::registry;
-use crate::thread_cache::thread_local::{Phase, local, pop};
-use core::ptr;
+use crate::thread_cache::thread_local::{Phase, pop, this_thread};
 use core::sync::atomic::AtomicU8;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -29,28 +30,28 @@ const SETTLED: u8 = 2;
 #[cold]
 #[inline(never)]
 pub(crate) fn refill(settings: &Settings, class: usize, zeroed: bool) -> *mut u8 {
-    let unborn = local().phase() == Phase::Unborn;
-    if unborn {
+    let new = this_thread().phase() == Phase::New;
+    if new {
         // The pop met no magazine, and must not count as one on a magazine that
         // the thread takes over when it joins.
-        local().reset(class);
+        this_thread().reset(class);
     }
     start(settings);
-    let block = if unborn { begin_anew(class, zeroed) } else { refill_after_pop(class, zeroed) };
+    let block = if new { begin_again(class, zeroed) } else { refill_after_pop(class, zeroed) };
     if block.is_null() { refill_again(class, zeroed) } else { block }
 }
 
 fn refill_after_pop(class: usize, zeroed: bool) -> *mut u8 {
-    debug_assert!(local().phase() != Phase::Unborn);
-    with_heap(|heap| heap.refill(class, zeroed)).unwrap_or_else(|| apart(class, zeroed))
+    debug_assert!(this_thread().phase() != Phase::New);
+    with_cache(|cache| cache.refill(class, zeroed)).unwrap_or_else(|| alloc_uncached(class, zeroed))
 }
 
 /// With no pop under way: joins, if the thread has not yet, and then pops.
 /// `top` must tell that a pop is under way only where one is.
 #[cold]
-fn begin_anew(class: usize, zeroed: bool) -> *mut u8 {
+fn begin_again(class: usize, zeroed: bool) -> *mut u8 {
     if registry::current().is_none() {
-        return apart(class, zeroed);
+        return alloc_uncached(class, zeroed);
     }
     // SAFETY: a class; a miss goes to the slow path.
     let block = unsafe { pop(class) };
@@ -58,117 +59,108 @@ fn begin_anew(class: usize, zeroed: bool) -> *mut u8 {
         return refill_after_pop(class, zeroed);
     }
     // Many threads may live on what others left: this counts as a slow path, too.
-    with_heap(|heap| heap.refills += 1);
+    with_cache(|cache| cache.refills += 1);
     cleared(block, class, zeroed)
 }
 
-/// After making room begins anew: a tick may have closed the magazine since the pop.
+/// After making room begins again: a tick may have closed the magazine since the pop.
 #[cold]
 fn refill_again(class: usize, zeroed: bool) -> *mut u8 {
     make_room(block_size(class));
-    begin_anew(class, zeroed)
+    begin_again(class, zeroed)
 }
 
 /// Takes a block of a pooled class that the magazine has no room for.
 #[cold]
 #[inline(never)]
 pub(crate) fn spill(settings: &Settings, class: usize, block: usize) {
-    if local().phase() == Phase::Unborn {
-        local().set_origin(free_batch::origin(class, block));
+    if this_thread().phase() == Phase::New {
+        this_thread().set_origin(lookup::origin(class, block));
     }
     start(settings);
-    if with_heap(|heap| heap.spill(class, block)).is_none() {
-        free_batch::give(class, &[block], true);
-        background::rouse_apart();
+    if with_cache(|cache| cache.spill(class, block)).is_none() {
+        free_batch::free(class, &[block], true);
+        background::wake_for_uncached();
     }
 }
 
 /// The same for C's `free`, which the C library also calls at a thread's very
 /// end, for other threads' stacks, after the destructors by which a thread
-/// leaves: a thread gets its heap by allocating, not by freeing.
-#[cfg(target_os = "linux")]
+/// leaves: a thread gets its cache by allocating, not by freeing.
 #[cold]
 #[inline(never)]
 pub(crate) fn spill_without_joining(settings: &Settings, class: usize, block: usize) {
-    if local().phase() != Phase::Unborn {
+    if this_thread().phase() != Phase::New {
         return spill(settings, class, block);
     }
-    local().set_origin(free_batch::origin(class, block));
+    this_thread().set_origin(lookup::origin(class, block));
     start(settings);
     registry::enter();
-    free_batch::give(class, &[block], true);
-    if u64::from(background::rouse_apart()).is_multiple_of(POLL_EVERY) {
+    free_batch::free(class, &[block], true);
+    if u64::from(background::wake_for_uncached()).is_multiple_of(POLL_EVERY) {
         background::poll_without_starting();
     }
 }
 
-/// A block above the pooled sizes. Null without memory.
+/// A block above the pooled sizes; `size` is padded for the alignment. Null without memory.
 #[cold]
 #[inline(never)]
 pub(crate) fn alloc_large(settings: &Settings, size: usize, align: usize, zeroed: bool) -> *mut u8 {
     start(settings);
     background::poll();
     purge_at_limit(size);
-    retry(size, || {
-        if size <= RUN_MAX { run::alloc(size, align, zeroed) } else { mapped::alloc(size, align, zeroed) }
-    })
+    retry(size, || large::alloc(size, align, zeroed))
 }
 
-/// A block above the pooled sizes for one that grew out of its place, and is
-/// likely to go on: a mapping, which then grows without copying. Null without memory.
+/// The same for a block that grew out of its place.
 #[cold]
 #[inline(never)]
 pub(crate) fn alloc_growing(settings: &Settings, size: usize, align: usize) -> *mut u8 {
     start(settings);
     background::poll();
     purge_at_limit(size);
-    // What is aligned beyond a page cannot be resized.
-    let block = if align <= PAGE { mapped::alloc(size, align, false) } else { ptr::null_mut() };
+    let block = large::alloc_growing(size, align);
     if block.is_null() { alloc_large(settings, size, align, false) } else { block }
 }
 
-/// Frees a block above the pooled sizes.
+/// Frees a block above the pooled sizes; `size` is padded for the alignment.
 #[cold]
 #[inline(never)]
 pub(crate) fn free_large(settings: &Settings, block: usize, size: usize) {
-    start(settings);
-    if size <= RUN_MAX && Segment::of(block).is_some() {
-        run::free(block, size, true);
-    } else {
-        mapped::free(block);
-    }
-    background::poll();
-    background::rouse_apart();
+    free_backed(settings, block, large::backing_of(block, size));
 }
 
-/// The block's new address, if its size can change without copying.
-pub(crate) fn resize(block: *mut u8, old: usize, new: usize) -> Option<*mut u8> {
-    if old <= POOLED_MAX || new <= POOLED_MAX {
-        return None;
-    }
-    let block = if Segment::of(block as usize).is_none() {
-        mapped::resize(block as usize, new)
-    } else {
-        (new <= RUN_MAX && run::resize(block as usize, new)).then_some(block)
-    };
-    // What it no longer needs is for the tide.
-    background::rouse_apart();
+/// The same where its backing is known instead of its size.
+#[cold]
+pub(crate) fn free_backed(settings: &Settings, block: usize, backing: Backing) {
+    start(settings);
+    large::free(block, backing);
+    background::poll();
+    background::wake_for_uncached();
+}
+
+/// The new address of a block above the pooled sizes, if its size can change to
+/// another such size without copying.
+pub(crate) fn resize_large(block: usize, size: usize) -> Option<*mut u8> {
+    let block = large::resize(block, size);
+    // What it no longer needs is for a tick.
+    background::wake_for_uncached();
     block
 }
 
 /// Gives this thread's pooled blocks back to their spans.
 pub(crate) fn flush_thread() {
-    with_heap(Heap::flush);
+    with_cache(ThreadCache::flush);
 }
 
-/// Runs `work` on the thread's heap, if it has one, and now and then a step of the tick.
-fn with_heap<R>(work: impl FnOnce(&mut Heap) -> R) -> Option<R> {
+/// Runs `work` on the thread's cache, if it has one, and now and then a step of the tick.
+fn with_cache<R>(work: impl FnOnce(&mut ThreadCache) -> R) -> Option<R> {
     let member = registry::current()?;
-    let mut heap = member.heap.lock();
-    let result = work(&mut heap);
-    let due = (heap.refills + heap.spills).is_multiple_of(POLL_EVERY);
-    drop(heap);
-    background::rouse();
+    let mut cache = member.cache.lock();
+    let result = work(&mut cache);
+    let due = cache.count_slow_path().is_multiple_of(POLL_EVERY);
+    drop(cache);
+    background::wake();
     if due {
         background::poll();
         purge_at_limit(0);
@@ -185,11 +177,11 @@ fn purge_at_limit(more: usize) {
     }
 }
 
-/// For a thread without a heap: straight from a span.
-fn apart(class: usize, zeroed: bool) -> *mut u8 {
-    local().reset(class);
-    let block = cache::alloc_apart(class);
-    background::rouse_apart();
+/// For a thread without a thread cache: straight from a span.
+fn alloc_uncached(class: usize, zeroed: bool) -> *mut u8 {
+    this_thread().reset(class);
+    let block = uncached::alloc(class);
+    background::wake_for_uncached();
     cleared(block, class, zeroed)
 }
 
@@ -204,8 +196,8 @@ fn retry(size: usize, mut attempt: impl FnMut() -> *mut u8) -> *mut u8 {
     attempt()
 }
 
-/// Unmaps kept mappings; for a block of a segment also brings home what threads
-/// pool, and waits for what another's tick is just returning.
+/// Unmaps kept mappings; for a block of a segment also returns what threads
+/// pool to its spans, and waits for what another's tick is just returning.
 #[cold]
 fn make_room(size: usize) {
     mapped::release(true);
@@ -226,7 +218,7 @@ fn start(settings: &Settings) {
 
 #[cold]
 fn start_with(settings: &Settings) {
-    let settled = !settings.provisional && settings::has_environment();
+    let settled = !settings.provisional && platform::has_environment();
     let wanted = if settled { SETTLED } else { PROVISIONAL };
     let before = STARTED.fetch_max(wanted, Relaxed);
     if before < wanted {

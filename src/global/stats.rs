@@ -1,25 +1,35 @@
 //! A snapshot of every tier, class and page.
 
 use crate::base::epoch;
-use crate::base::size_class::{CLASSES, GEOMETRY, PAGE, SLICE, SPAN_CLASSES, block_size};
+use crate::base::size_class::{CLASSES, block_size};
+use crate::heap::inventory::{self, Item};
 use crate::heap::mapped;
-use crate::heap::page_heap;
-use crate::heap::segment::Segment;
-use crate::heap::span::Kind;
 use crate::reclaim::tick;
 use crate::thread_cache::registry;
 use core::fmt;
 
-/// Where the memory is. Bytes unless a field says otherwise.
+/// Where the memory is, as [`stats`] found it. Bytes unless a field says otherwise.
 ///
-/// Taken while other threads go on, so the figures agree with each other only
-/// up to what they do meanwhile.
+/// Taken while other threads go on, so the figures agree with each other only up to what they do
+/// meanwhile. `Display` prints all of it as a table, with a row for each size class in use;
+/// printing may allocate.
+///
+/// ```
+/// # #[global_allocator] static HEAP: neap::Neap = neap::Neap::new();
+/// let kept = vec![1u8; 1 << 20];
+/// drop(vec![1u8; 1000]);
+/// let stats = neap::stats();
+/// assert!(stats.mapped >= stats.resident && stats.resident >= kept.len());
+/// assert!(stats.live >= kept.len() && stats.pooled_local >= 1000);
+/// assert!(stats.to_string().contains("pooled, local tier"));
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Address space reserved for blocks.
+    /// Address space reserved for blocks; most of it costs no memory.
     pub mapped: usize,
-    /// Of it, what is resident; an estimate from what was touched and returned.
+    /// Of it, what is resident; an estimate from what was touched and returned. Neap's metadata is
+    /// not in it, nor are code, stacks, and what other allocators have.
     pub resident: usize,
     /// In the program's hands, with what rounding up to a class adds.
     pub live: usize,
@@ -31,25 +41,37 @@ pub struct Stats {
     pub free_in_spans: usize,
     /// Resident in free page runs and kept mappings.
     pub free_runs: usize,
-    /// Ticks so far.
+    /// Ticks so far, a count: epochs that ended. A [`purge`](crate::purge) counts as two.
     pub ticks: u64,
-    /// Pages given back to the operating system so far.
+    /// Pages of 4 KiB returned to the operating system so far, a count.
     pub pages_returned: u64,
-    /// Slow paths of `alloc` so far: refills of a magazine.
+    /// Slow paths of `alloc` so far, a count: refills of a magazine.
     pub refills: u64,
-    /// Slow paths of `dealloc` so far: spills of a magazine.
+    /// Slow paths of `dealloc` so far, a count: spills of a magazine.
     pub spills: u64,
-    /// Threads that have a heap.
+    /// Threads that have a cache, a count.
     pub threads: usize,
-    /// Each class of size, the smallest first.
-    pub classes: [ClassStats; CLASSES],
+    classes: [ClassStats; CLASSES],
 }
 
-/// One class. Blocks unless a field says otherwise.
+/// One size class, of [`Stats::classes`]. Counts of blocks unless a field says otherwise.
+///
+/// ```
+/// # #[global_allocator] static HEAP: neap::Neap = neap::Neap::new();
+/// let class = || -> neap::ClassStats {
+///     *neap::stats().classes().iter().find(|class| class.block_size == 8192).unwrap()
+/// };
+/// let before = class().live;
+/// let block = Box::new([0u64; 1000]); // 8,000 bytes are served by the class of 8 KiB
+/// assert_eq!(class().live, before + 1);
+/// drop(block);
+/// assert_eq!(class().live, before);
+/// assert!(class().pooled_local >= 1 && class().spans >= 1);
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct ClassStats {
-    /// Bytes of a block.
+    /// Bytes of a block, not a count.
     pub block_size: usize,
     /// In the program's hands.
     pub live: usize,
@@ -59,23 +81,33 @@ pub struct ClassStats {
     pub pooled_victim: usize,
     /// Free in spans.
     pub free: usize,
-    /// Spans of this class, or runs in use.
+    /// Spans of this class; runs in use where a block is above 32 KiB.
     pub spans: usize,
 }
 
 /// Takes a snapshot.
 ///
-/// Cost: a look at each thread's heap, under its lock, and at each 64 KiB of
-/// reserved memory in use; about 0.1 ms for each GiB. Allocates nothing.
+/// Works at any time and from any thread, and allocates nothing. Cost: a look at each thread's
+/// cache, under its lock, and at each 64 KiB of memory in use; about 0.1 ms for each GiB. Where
+/// Neap is not the global allocator nearly all figures are 0.
+///
+/// ```
+/// # #[global_allocator] static HEAP: neap::Neap = neap::Neap::new();
+/// let before = neap::stats();
+/// let block = vec![1u8; 3 << 20];
+/// let after = neap::stats();
+/// assert_eq!(after.live - before.live, block.len());
+/// println!("{} KiB live, {} KiB resident", after.live >> 10, after.resident >> 10);
+/// ```
 pub fn stats() -> Stats {
     let mut stats = Stats {
-        mapped: 0,
+        mapped: inventory::reserved(),
         resident: 0,
         live: 0,
         pooled_local: 0,
         pooled_victim: 0,
         free_in_spans: 0,
-        free_runs: page_heap::resident_slices() * SLICE,
+        free_runs: inventory::free_runs(),
         ticks: epoch::current(),
         pages_returned: tick::pages_returned(),
         refills: 0,
@@ -86,8 +118,8 @@ pub fn stats() -> Stats {
             ..Default::default()
         }),
     };
-    stats.add_segments();
-    stats.add_heaps();
+    stats.add_heap();
+    stats.add_caches();
     let (mapped, in_use, kept) = mapped::bytes();
     stats.mapped += mapped;
     stats.resident += stats.free_runs + in_use + kept;
@@ -98,51 +130,47 @@ pub fn stats() -> Stats {
 }
 
 impl Stats {
-    fn add_segments(&mut self) {
-        for segment in Segment::all() {
-            self.mapped += segment.slices * SLICE;
-            let mut from = 0;
-            while let Some(slice) = page_heap::next_in_use(segment, from) {
-                from = slice + self.add_slice(segment, slice);
-            }
-        }
+    /// Each size class, the smallest first. Blocks above 256 KiB are in none. How many classes there
+    /// are, and their sizes, may change from version to version.
+    ///
+    /// ```
+    /// # #[global_allocator] static HEAP: neap::Neap = neap::Neap::new();
+    /// # fn main() {
+    /// let stats = neap::stats();
+    /// let fullest = stats.classes().iter().max_by_key(|class| class.live * class.block_size);
+    /// assert!(fullest.is_some_and(|class| class.live > 0));
+    /// # }
+    /// ```
+    pub fn classes(&self) -> &[ClassStats] {
+        &self.classes
     }
 
-    /// Counts what starts on a slice; gives how many slices ahead the next one may start.
-    fn add_slice(&mut self, segment: &Segment, slice: usize) -> usize {
-        let span = segment.span(slice);
-        let (kind, slices) = span.extent();
-        match kind {
-            Kind::Class(class) if class < SPAN_CLASSES => {
-                let geometry = &GEOMETRY[class];
-                let free = span.free_blocks(geometry);
+    fn add_heap(&mut self) {
+        inventory::each(|item| match item {
+            Item::Span { class, free, used, resident } => {
                 self.classes[class].spans += 1;
                 self.classes[class].free += free;
-                // Saturating, since the span may be another class's by now.
-                self.classes[class].live += (geometry.blocks as usize).saturating_sub(free);
-                self.resident += span.resident_pages(geometry) * PAGE;
+                self.classes[class].live += used;
+                self.resident += resident;
             }
-            Kind::Class(class) => {
+            Item::Run { class, resident } => {
                 self.classes[class].spans += 1;
                 self.classes[class].live += 1;
-                self.resident += block_size(class);
+                self.resident += resident;
             }
-            Kind::Large => {
-                self.live += span.run_pages() * PAGE;
-                self.resident += span.run_pages() * PAGE;
+            Item::Large { bytes } => {
+                self.live += bytes;
+                self.resident += bytes;
             }
-            Kind::Nothing => {}
-        }
-        slices.max(1)
+        });
     }
 
-    fn add_heaps(&mut self) {
+    fn add_caches(&mut self) {
         for member in registry::all() {
-            let heap = member.heap.lock();
-            self.refills += heap.refills;
-            self.spills += heap.spills;
-            for (number, (class, pool)) in self.classes.iter_mut().zip(&heap.pools).enumerate() {
-                let (local, victim) = pool.pooled(heap.local.map(|local| &local.tops[number]));
+            let cache = member.cache.lock();
+            self.refills += cache.refills;
+            self.spills += cache.spills;
+            for (class, (local, victim)) in self.classes.iter_mut().zip(cache.pooled()) {
                 class.pooled_local += local;
                 class.pooled_victim += victim;
             }

@@ -1,26 +1,24 @@
-//! Blocks on their way home: from a pool back to the bitmaps of their spans.
+//! Frees a batch of blocks: from a thread cache back to the bitmaps of their spans.
 
-use crate::base::fatal::die;
-use crate::base::single_threaded::alone;
-use crate::base::size_class::{GEOMETRY, Geometry, PAGE, SPAN_CLASSES, block_size};
+use crate::base::SINGLE_THREADED;
+use crate::base::size_class::{GEOMETRY, Geometry, PAGE, SPAN_CLASSES};
 use crate::heap::central;
+use crate::heap::lookup::Lookup;
 use crate::heap::run;
-use crate::heap::segment::Segment;
-use crate::heap::span::{NO_HEAP, Span, bits_between};
+use crate::heap::span::{Span, bits_between};
 use core::mem::MaybeUninit;
-use core::sync::atomic::Ordering::Relaxed;
 use core::{array, ptr, slice};
 
-/// Blocks looked up before any is given: the look-ups are independent of each
-/// other and run side by side, while a bit set is a barrier to what follows.
+/// Blocks looked up before any is freed. The look-ups are independent, so the processor
+/// runs them side by side; setting a bit is a barrier to what follows.
 const BATCH: usize = 64;
 
-/// Rows of blocks are often as short, or as long as a word.
-const FEW: usize = 4;
+/// Sequences of neighbours are mostly this short, or as long as a word.
+const SHORT_SEQUENCE: usize = 4;
 
 /// Blocks of one word of a span's bitmap.
 #[derive(Clone, Copy)]
-struct Neighbours {
+struct WordBlocks {
     span: &'static Span,
     word: usize,
     bits: u64,
@@ -28,56 +26,44 @@ struct Neighbours {
     pages: u64,
 }
 
-/// The number of the heap that a block was taken by, as far as it is known; any
-/// address will do.
-pub(crate) fn origin(class: usize, block: usize) -> u16 {
-    match Segment::of(block) {
-        Some(segment) if class < SPAN_CLASSES => {
-            let head = segment.slice_of(block) & GEOMETRY[class].head_mask();
-            segment.span(head).heap.load(Relaxed)
-        }
-        _ => NO_HEAP,
-    }
-}
-
-/// Gives blocks of one class back; `by_program` unless a tick does so with
-/// blocks that nobody has used for an epoch.
+/// Frees blocks of one class. `by_program` is false if a tick frees blocks that nobody
+/// has used for an epoch.
 ///
-/// The caller holds a heap's lock or has gone through `registry::enter`. Ends
-/// the process for an address that is no block in use of this class.
-pub(crate) fn give(class: usize, blocks: &[usize], by_program: bool) {
+/// The caller holds a thread cache's lock or has called `registry::enter`. Aborts the
+/// process for an address that is no block in use of this class.
+pub(crate) fn free(class: usize, blocks: &[usize], by_program: bool) {
     if class >= SPAN_CLASSES {
         for &block in blocks {
-            run::free(block, block_size(class), by_program);
+            run::free_class(block, class, by_program);
         }
         return;
     }
     let Some(&first) = blocks.first() else { return };
-    let mut finder = Finder::new(class, first);
+    let mut lookup = Lookup::new(class, first);
     for batch in blocks.chunks(BATCH) {
-        let mut found = [const { MaybeUninit::<Neighbours>::uninit() }; BATCH];
-        let start = found.as_mut_ptr().cast::<Neighbours>();
+        let mut found = [const { MaybeUninit::<WordBlocks>::uninit() }; BATCH];
+        let start = found.as_mut_ptr().cast::<WordBlocks>();
         let mut next = start;
         let mut rest = batch;
         while let Some((&block, others)) = rest.split_first() {
-            let (span, index) = finder.find(block);
-            let place = match others.first().map(|other| other.wrapping_sub(block)) {
-                Some(step) if step == finder.size || step == finder.size.wrapping_neg() => {
-                    let more = in_row(finder.geometry, index, step, block, others);
+            let (span, index) = lookup.find(block);
+            let word_blocks = match others.first().map(|other| other.wrapping_sub(block)) {
+                Some(step) if step == lookup.size || step == lookup.size.wrapping_neg() => {
+                    let more = count_sequence(lookup.geometry, index, step, block, others);
                     rest = &others[more..];
-                    let lowest = if step == finder.size { index } else { index - more };
-                    finder.neighbours(span, lowest, more)
+                    let lowest = if step == lookup.size { index } else { index - more };
+                    blocks_from(&lookup, span, lowest, more)
                 }
                 _ => {
                     rest = others;
-                    finder.neighbours(span, index, 0)
+                    blocks_from(&lookup, span, index, 0)
                 }
             };
-            // SAFETY: what lies between `start` and `next` was written, at most one for each
-            // block before this one, so there is room.
+            // SAFETY: all from `start` to `next` was written, at most one entry for each
+            // block before this one, so there is room for one more.
             unsafe {
-                if next == start || !(*next.sub(1)).merge(&place, finder.geometry) {
-                    next.write(place);
+                if next == start || !(*next.sub(1)).merge(&word_blocks, lookup.geometry) {
+                    next.write(word_blocks);
                     next = next.add(1);
                 }
             }
@@ -88,105 +74,58 @@ pub(crate) fn give(class: usize, blocks: &[usize], by_program: bool) {
     }
 }
 
-/// Gives what was found, a word in one operation.
-fn set_bits(class: usize, found: &[Neighbours], by_program: bool) {
-    let (geometry, alone) = (&GEOMETRY[class], alone());
-    for &Neighbours { span, word, bits, pages } in found {
+/// Frees the blocks that were found, each word in one operation.
+fn set_bits(class: usize, found: &[WordBlocks], by_program: bool) {
+    let (geometry, single_threaded) = (&GEOMETRY[class], SINGLE_THREADED.is_on());
+    for &WordBlocks { span, word, bits, pages } in found {
         if !span.is_class(class) {
-            // An earlier one was its last block, so this one is free already.
-            span.refuse_twice(geometry, word, bits);
+            // An earlier entry freed the span, so these blocks were free already.
+            span.abort_on_double_free(geometry, word, bits);
         }
         if by_program {
             span.note_use(pages);
         }
-        let filled = span.give(geometry, word, bits, alone);
-        central::after_give(class, span, filled);
+        let word_is_free = span.free(geometry, word, bits, single_threaded);
+        central::after_free(class, span, word_is_free);
     }
 }
 
-impl Neighbours {
-    /// Takes others in that lie in the same word; the end of the process if a block is
-    /// among both.
+impl WordBlocks {
+    /// Adds others if they lie in the same word; aborts the process if a block is in
+    /// both.
     #[inline(always)]
     fn merge(&mut self, others: &Self, geometry: &Geometry) -> bool {
-        let one = self.word == others.word && ptr::eq(self.span, others.span);
-        if one {
+        let same_word = self.word == others.word && ptr::eq(self.span, others.span);
+        if same_word {
             if self.bits & others.bits != 0 {
-                self.span.refuse_twice(geometry, self.word, self.bits & others.bits);
+                self.span.abort_on_double_free(geometry, self.word, self.bits & others.bits);
             }
             self.bits |= others.bits;
             self.pages |= others.pages;
         }
-        one
+        same_word
     }
 }
 
-/// Looks blocks of one class up, in the segment of the last one where it can.
-struct Finder {
-    class: usize,
-    geometry: &'static Geometry,
-    size: usize,
-    blocks: usize,
-    /// Masks, since spans are aligned to their length and segments to more: of an address
-    /// where in its span it lies, and of a slice's number which is the span's first.
-    within: usize,
-    heads: usize,
-    segment: &'static Segment,
-}
-
-impl Finder {
-    fn new(class: usize, block: usize) -> Self {
-        let geometry = &GEOMETRY[class];
-        let (size, blocks) = (geometry.size as usize, geometry.blocks as usize);
-        let (within, heads) = (geometry.bytes() - 1, geometry.head_mask());
-        Self { class, geometry, size, blocks, within, heads, segment: Segment::of_freed(block) }
-    }
-
-    /// The block's span and number; the end of the process if it is no block of the class.
-    #[inline(always)]
-    fn find(&mut self, block: usize) -> (&'static Span, usize) {
-        let span = self.span(block);
-        let offset = block & self.within;
-        let index = self.geometry.block_at(offset);
-        if index * self.size != offset || index >= self.blocks {
-            die("free of an address inside a block", block);
-        }
-        (span, index)
-    }
-
-    /// A block of a span and so many more that follow it in its word.
-    #[inline(always)]
-    fn neighbours(&self, span: &'static Span, lowest: usize, more: usize) -> Neighbours {
-        let start = lowest * self.size;
-        let end = start + self.size + more * self.size;
-        Neighbours {
-            span,
-            word: lowest / 64,
-            bits: u64::MAX >> (63 - more) << (lowest % 64),
-            pages: bits_between(start / PAGE, (end - 1) / PAGE),
-        }
-    }
-
-    /// The span of the block's address; the end of the process if there is none of the class.
-    #[inline(always)]
-    fn span(&mut self, block: usize) -> &'static Span {
-        if !self.segment.contains(block) {
-            self.segment = Segment::of_freed(block);
-        }
-        let span = self.segment.span(self.segment.slice_of(block) & self.heads);
-        if !span.is_class(self.class) {
-            self.segment.refuse(block);
-        }
-        span
+/// The block `lowest` of a span and the `more` blocks that follow it in its word.
+#[inline(always)]
+fn blocks_from(lookup: &Lookup, span: &'static Span, lowest: usize, more: usize) -> WordBlocks {
+    let start = lowest * lookup.size;
+    let end = start + lookup.size + more * lookup.size;
+    WordBlocks {
+        span,
+        word: lowest / 64,
+        bits: u64::MAX >> (63 - more) << (lowest % 64),
+        pages: bits_between(start / PAGE, (end - 1) / PAGE),
     }
 }
 
-/// Most blocks are freed in the order of their addresses, up or down by `step`, and
-/// then the next is known without a division: how many of `others` follow so in the word
-/// of `block`, the span's block `index`. After a few, eight at a time, which saves the
-/// loop's own instructions.
+/// How many of `others` follow `block`, the span's block `index`, at distances of `step`
+/// and in the same word. Most blocks are freed in the order of their addresses, up or
+/// down, and then no division is needed to look up the next. After a few it compares
+/// eight at a time, which saves loop instructions.
 #[inline(never)]
-fn in_row(geometry: &Geometry, index: usize, step: usize, block: usize, others: &[usize]) -> usize {
+fn count_sequence(geometry: &Geometry, index: usize, step: usize, block: usize, others: &[usize]) -> usize {
     let (bit, last) = (index % 64, geometry.blocks as usize - 1);
     let room = if step == geometry.size as usize { (last - index).min(63 - bit) } else { bit };
     let others = &others[..others.len().min(room)];
@@ -195,9 +134,9 @@ fn in_row(geometry: &Geometry, index: usize, step: usize, block: usize, others: 
         expected = expected.wrapping_add(step);
         expected
     };
-    let (few, many) = others.split_at(others.len().min(FEW));
+    let (few, many) = others.split_at(others.len().min(SHORT_SEQUENCE));
     let mut count = few.iter().take_while(|&&other| other == next()).count();
-    if count < FEW {
+    if count < SHORT_SEQUENCE {
         return count;
     }
     let mut expected: [usize; 8] = array::from_fn(|_| next());

@@ -1,16 +1,17 @@
-//! The live map: which blocks the C family has handed out, and of which class.
+//! The live map: which blocks the C API has handed out, and of which class.
 //!
-//! C's `free` has no layout, so it must look the block up, and it should notice
-//! a block that is not there to be freed. One byte for each 16 bytes of a
-//! segment, in a mapping of its own, does both: the byte at a block's start is
-//! its mark while the program has the block, and 0 everywhere else. The mark of a
-//! pooled block is its class, which is never 0: those are blocks of 8 bytes. The
-//! map of a slice is one page, which comes and goes with the slice's own pages.
+//! C's `free` gets no layout, so it must look the block up, and it should notice a
+//! block that is not in use. A live map does both. It has one byte for each 16 bytes
+//! of a segment, in a mapping of its own. The byte at a block's start is its mark
+//! while the program has the block; all other bytes are 0. The mark of a pooled block
+//! is its class. That is never 0, since class 0, of 8-byte blocks, is not aligned
+//! enough for C. The map of one slice is one page, which comes and goes with the
+//! slice's own pages.
 //!
-//! The first map is made when the C family's first block is marked, so programs
-//! that are Rust throughout have none. From then on a segment is made with its
-//! map or not at all (those that were there are covered when needed): else, where
-//! address space is short, there would be memory that Rust can have and C cannot.
+//! The first map is made when the C API's first block is marked, so a pure Rust
+//! program has none. From then on a new segment is made with its map or not at all,
+//! and older segments get theirs when needed. Otherwise, where address space is
+//! short, there could be memory that Rust can use and C cannot.
 
 use crate::base::size_class::{CLASSES, PAGE, SLICE};
 use crate::heap::segment::Segment;
@@ -20,108 +21,108 @@ use core::ptr;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicUsize};
 
-/// Bytes for which there is one mark; every block of the C family is aligned so.
+/// Bytes for which there is one mark; every block of the C API is aligned to this.
 pub(crate) const GRAIN: usize = 16;
 const MARKS_OF_SLICE: usize = SLICE / GRAIN;
 const _: () = assert!(MARKS_OF_SLICE == PAGE);
 
-/// The first segment with a map: most processes have no other, and its map is
-/// found by a comparison.
+/// The first segment with a map. Most processes have no other, and finding a mark in
+/// it takes one comparison.
 #[repr(C)]
-struct Home {
+struct FirstSegment {
     base: AtomicUsize,
     /// How many marks the map has; 0 until the rest is set.
     marks: AtomicUsize,
     map: AtomicPtr<AtomicU8>,
-    /// A word for each slice, by its number from address 0 on: the class of a
-    /// block lately freed or measured there, less 1. So a zeroed word means class 1,
-    /// and none can mean class 0, whose number marks a free block.
+    /// A word for each slice, indexed by its number from address 0: the class, less 1,
+    /// of a block lately freed or measured there. So a zeroed word means class 1, and
+    /// no word can mean class 0, which as a mark means a free block.
     hints: AtomicPtr<AtomicU32>,
     /// Not 0 once a second thread may free blocks.
     shared: AtomicUsize,
 }
 
-// By its distance from the code, as `local/x86_64_linux.rs` has it: across
-// crates the compiler would look the address of a static up in a table.
-#[cfg(target_arch = "x86_64")]
+// Defined in assembly, as in `thread_local/x86_64_linux.rs`, to address it relative to
+// the code: across crates the compiler would load a static's address from a table.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 core::arch::global_asm!(
-    ".pushsection .bss.neap_home,\"aw\",@nobits",
+    ".pushsection .bss.neap_first_segment,\"aw\",@nobits",
     ".p2align 6",
-    ".globl neap_home_0_1",
-    ".hidden neap_home_0_1",
-    ".type neap_home_0_1,@object",
-    "neap_home_0_1:",
+    ".globl neap_first_segment_0_1",
+    ".hidden neap_first_segment_0_1",
+    ".type neap_first_segment_0_1,@object",
+    "neap_first_segment_0_1:",
     ".zero {size}",
-    ".size neap_home_0_1, {size}",
+    ".size neap_first_segment_0_1, {size}",
     ".popsection",
-    size = const size_of::<Home>(),
+    size = const size_of::<FirstSegment>(),
 );
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 #[inline(always)]
-fn home() -> &'static Home {
-    let home: *const Home;
-    // SAFETY: computes an address.
+fn first_segment() -> &'static FirstSegment {
+    let first: *const FirstSegment;
+    // SAFETY: only computes an address.
     unsafe {
         core::arch::asm!(
-            "lea {}, [rip + neap_home_0_1]",
-            out(reg) home,
+            "lea {}, [rip + neap_first_segment_0_1]",
+            out(reg) first,
             options(pure, nomem, nostack, preserves_flags),
         );
     }
-    // SAFETY: zeroed storage of that size, which is a valid state, all atomic.
-    unsafe { &*home }
+    // SAFETY: storage of that size, all atomic and valid when zeroed.
+    unsafe { &*first }
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 #[inline(always)]
-fn home() -> &'static Home {
-    static HOME: Home = Home {
+fn first_segment() -> &'static FirstSegment {
+    static FIRST: FirstSegment = FirstSegment {
         base: AtomicUsize::new(0),
         marks: AtomicUsize::new(0),
         map: AtomicPtr::new(ptr::null_mut()),
         hints: AtomicPtr::new(ptr::null_mut()),
         shared: AtomicUsize::new(0),
     };
-    &HOME
+    &FIRST
 }
 
-/// The index of an address in the first segment's map; none for an address
-/// elsewhere, or one where no block can start.
+/// The index of an address in the first segment's map. None for an address elsewhere,
+/// or where no block can start.
 #[inline(always)]
-fn index_at_home(address: usize) -> Option<usize> {
-    // Acquire pairs with the release in `cover`: who sees marks sees the rest.
-    let marks = home().marks.load(Acquire);
-    // The rotation brings odd low bits up, beyond every index.
-    let index = address.wrapping_sub(home().base.load(Relaxed)).rotate_right(GRAIN.trailing_zeros());
+fn index_in_first(address: usize) -> Option<usize> {
+    // Acquire pairs with the release in `make_map`: a thread that sees `marks` sees the rest.
+    let marks = first_segment().marks.load(Acquire);
+    // The rotation moves stray low bits to the top, which makes the index too large.
+    let index = address.wrapping_sub(first_segment().base.load(Relaxed)).rotate_right(GRAIN.trailing_zeros());
     (index < marks).then_some(index)
 }
 
 /// The mark of an address in the first segment.
 #[inline(always)]
-pub(crate) fn at_home(address: usize) -> Option<&'static AtomicU8> {
-    let index = index_at_home(address)?;
-    // SAFETY: an index of the map, which is mapped for ever, and set by now.
+pub(crate) fn mark_in_first(address: usize) -> Option<&'static AtomicU8> {
+    let index = index_in_first(address)?;
+    // SAFETY: the index is within the map, which is set by now and mapped forever.
     unsafe {
-        let map = home().map.load(Relaxed);
+        let map = first_segment().map.load(Relaxed);
         hint::assert_unchecked(!map.is_null());
         Some(&*map.add(index))
     }
 }
 
-/// The mark of an address in the first segment, and the class that a block
-/// lately freed or measured in its slice had.
+/// The mark of an address in the first segment, and the class of a block lately
+/// freed or measured in its slice.
 ///
-/// Nearly always it is this block's. To take the class from the slice and only
-/// check it against the mark, in a branch that the processor foresees, is faster
-/// than to wait for the mark, which was often just written.
+/// That is nearly always this block's class. Taking the class from the slice and
+/// only checking the mark, in a branch that the processor predicts, is faster than
+/// waiting for the mark, which was often just written.
 #[inline(always)]
-pub(crate) fn guess_at_home(address: usize) -> Option<(&'static AtomicU8, usize)> {
-    let index = index_at_home(address)?;
-    // SAFETY: as in `at_home`; there is a hint for each slice, below `CLASSES - 1`: it
-    // is 0, or from `note_class`.
+pub(crate) fn guess_in_first(address: usize) -> Option<(&'static AtomicU8, usize)> {
+    let index = index_in_first(address)?;
+    // SAFETY: as in `mark_in_first`. There is a hint for each slice, and it is below
+    // `CLASSES - 1`, since it is 0 or from `note_class`.
     unsafe {
-        let (map, hints) = (home().map.load(Relaxed), home().hints.load(Relaxed));
+        let (map, hints) = (first_segment().map.load(Relaxed), first_segment().hints.load(Relaxed));
         hint::assert_unchecked(!map.is_null());
         let class = (*hints.wrapping_add(address / SLICE)).load(Relaxed) as usize + 1;
         hint::assert_unchecked(class < CLASSES);
@@ -129,94 +130,102 @@ pub(crate) fn guess_at_home(address: usize) -> Option<(&'static AtomicU8, usize)
     }
 }
 
-/// Whether a block is a live one of that class, which is not 0.
+/// Whether the mark is that of a live block of the class, which is not 0.
+///
+/// Marks are Relaxed everywhere: they tell what a block is and publish nothing. The
+/// program itself hands a block from one thread to another.
 #[inline(always)]
-pub(crate) fn is(mark: &AtomicU8, class: usize) -> bool {
+pub(crate) fn is_live(mark: &AtomicU8, class: usize) -> bool {
     mark.load(Relaxed) == class as u8
 }
 
-/// Ends the life of a block if it is a live one of that class, for a thread
-/// that has a heap.
+/// Clears the mark of a live block of the class; false if it is not one. Only for a
+/// thread that has a cache.
 ///
-/// While no other thread has, a load and a store do. Afterwards an exchange:
-/// of two threads that free the same block at the same instant, one is told.
+/// While no other thread has one, a load and a store will do. Afterwards it takes an
+/// exchange: of two threads that free the same block at the same moment, one must fail.
 #[inline(always)]
-pub(crate) fn end(mark: &AtomicU8, class: usize) -> bool {
-    if home().shared.load(Relaxed) != 0 {
+pub(crate) fn unmark(mark: &AtomicU8, class: usize) -> bool {
+    if first_segment().shared.load(Relaxed) != 0 {
         return mark.compare_exchange(class as u8, 0, Relaxed, Relaxed).is_ok();
     }
-    let live = is(mark, class);
+    let live = is_live(mark, class);
     if live {
         mark.store(0, Relaxed);
     }
     live
 }
 
-/// Before a second thread gets its heap, or frees a block without one.
-pub(crate) fn share() {
-    home().shared.store(1, Relaxed);
+/// Called before a second thread gets its cache, or frees a block without one.
+///
+/// Relaxed: the first thread may see it late, and then still clears marks without an
+/// exchange. That can only miss a double free by two threads at the same moment.
+pub(crate) fn set_shared() {
+    first_segment().shared.store(1, Relaxed);
 }
 
-/// The class of a block freed or measured in its slice, for [`guess_at_home`].
+/// Notes the class of a block freed or measured, for [`guess_in_first`].
 pub(crate) fn note_class(address: usize, class: usize) {
-    // What is noted is believed, so this is not left to the callers.
-    if (1..CLASSES).contains(&class) && index_at_home(address).is_some() {
-        // SAFETY: as in `guess_at_home`.
-        let hint = unsafe { &*home().hints.load(Relaxed).wrapping_add(address / SLICE) };
+    // `guess_in_first` relies on this range, so it is checked here and not by callers.
+    if (1..CLASSES).contains(&class) && index_in_first(address).is_some() {
+        // SAFETY: as in `guess_in_first`.
+        let hint = unsafe { &*first_segment().hints.load(Relaxed).wrapping_add(address / SLICE) };
         hint.store(class as u32 - 1, Relaxed);
     }
 }
 
 /// The mark of an address in any segment that has a map.
 pub(crate) fn find(address: usize) -> Option<&'static AtomicU8> {
-    at_home(address).or_else(|| {
+    mark_in_first(address).or_else(|| {
         let segment = Segment::of(address).filter(|_| address.is_multiple_of(GRAIN))?;
-        let map = segment.live.load(Acquire);
-        // SAFETY: as in `at_home`.
+        // Acquire pairs with the exchange in `make_map`.
+        let map = segment.live_map.load(Acquire);
+        // SAFETY: as in `mark_in_first`.
         (!map.is_null()).then(|| unsafe { &*map.add((address - segment.base) / GRAIN) })
     })
 }
 
-/// The mark of a block; none without memory for its segment's map.
-pub(crate) fn find_or_cover(block: usize) -> Option<&'static AtomicU8> {
+/// The mark of a block, in a new map if need be; none without memory for that.
+pub(crate) fn find_or_make(block: usize) -> Option<&'static AtomicU8> {
     find(block).or_else(|| {
-        cover(Segment::of(block)?)?;
+        make_map(Segment::of(block)?)?;
         find(block)
     })
 }
 
-/// Bytes of the map for a slice of a new segment; 0 while the C family has no blocks.
-pub(crate) fn bytes_of_slice() -> usize {
-    if home().map.load(Relaxed).is_null() { 0 } else { MARKS_OF_SLICE }
+/// Bytes of map for each slice of a new segment; 0 while the C API has no blocks.
+pub(super) fn bytes_of_slice() -> usize {
+    if first_segment().map.load(Relaxed).is_null() { 0 } else { MARKS_OF_SLICE }
 }
 
-/// Makes the map of a segment that was there before the C family's first block.
+/// Makes the map of a segment that is older than the C API's first block.
 #[cold]
-fn cover(segment: &'static Segment) -> Option<()> {
+fn make_map(segment: &'static Segment) -> Option<()> {
     let marks = segment.slices * SLICE / GRAIN;
     let map = platform::Reservation::new(marks + segment.slices * size_of::<AtomicU32>(), PAGE)?;
     let fresh = map.start.as_ptr().cast::<AtomicU8>();
-    // Of two threads that are here, one's map stays; the other's is unmapped.
-    // Release: zeros are all there is to see, and they are the kernel's.
-    if segment.live.compare_exchange(ptr::null_mut(), fresh, AcqRel, Acquire).is_err() {
+    // If two threads are here, one's map stays and the other's is unmapped. Release
+    // pairs with the acquire in `find`, though there are only the kernel's zeros to see.
+    if segment.live_map.compare_exchange(ptr::null_mut(), fresh, AcqRel, Acquire).is_err() {
         return Some(());
     }
     map.keep();
-    if home().map.compare_exchange(ptr::null_mut(), fresh, AcqRel, Relaxed).is_ok() {
-        home().base.store(segment.base, Relaxed);
+    if first_segment().map.compare_exchange(ptr::null_mut(), fresh, AcqRel, Relaxed).is_ok() {
+        first_segment().base.store(segment.base, Relaxed);
         let hints = fresh.wrapping_add(marks).cast::<AtomicU32>();
-        home().hints.store(hints.wrapping_sub(segment.base / SLICE), Relaxed);
-        home().marks.store(marks, Release);
+        first_segment().hints.store(hints.wrapping_sub(segment.base / SLICE), Relaxed);
+        // Release pairs with the acquire in `index_in_first`.
+        first_segment().marks.store(marks, Release);
     }
     Some(())
 }
 
-/// Returns the maps of slices that are free and have just been returned: no
-/// block is live there, so they are all zeros, now and when touched again.
-pub(crate) fn release(segment: &Segment, first: usize, slices: usize) {
-    let map = segment.live.load(Acquire);
+/// Returns the map pages of free slices whose own pages were just returned. No block
+/// is live there, so the map is all zeros, now and when touched again.
+pub(super) fn release(segment: &Segment, first: usize, slices: usize) {
+    let map = segment.live_map.load(Acquire);
     if !map.is_null() {
-        // SAFETY: whole pages of the map. If the system refuses they stay.
+        // SAFETY: whole pages of the map, all zeros. If the system refuses they stay.
         unsafe { platform::release(map.cast::<u8>().add(first * PAGE), slices * PAGE) };
     }
 }

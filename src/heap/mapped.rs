@@ -1,59 +1,59 @@
-//! Blocks above 4 MiB: each a mapping of its own, which grows by `mremap`.
+//! Mapped blocks, above 4 MiB: each a mapping of its own, which grows by `mremap`.
 //!
-//! A freed mapping is kept for a while, so that buffers in turn cost no system
-//! call and no fault; a tick unmaps those that stayed free for an epoch. A kept
-//! one may serve a smaller block, which can then grow in place; a tick cuts off
-//! the tail that such a block has not grown into for an epoch.
+//! A freed mapping is kept for a while, so that allocating and freeing a buffer over
+//! and over costs no system call and no fault. A tick unmaps those that stayed free
+//! for an epoch. A kept mapping may serve a smaller block, which can then grow in
+//! place; a tick cuts off the tail that such a block has not grown into for an epoch.
 //!
-//! What is kept, and tails, only fill up what was in use at once in this epoch or
-//! the last. What comes next and is not served by them has them make way.
+//! Blocks in use, kept mappings and tails together do not exceed the peak of blocks in
+//! use in this epoch or the last: for a new block beyond that, kept mappings and tails
+//! are unmapped.
 
 use crate::base::epoch;
-use crate::base::fatal::die;
+use crate::base::fatal::abort_on_misuse;
 use crate::base::size_class::{PAGE, RUN_MAX};
 use crate::config::settings;
-use crate::config::soft_limit::HUGE as MAPPED;
+use crate::config::soft_limit::MAPPED;
 use crate::heap::metadata;
-use crate::platform::{self, Lock};
+use crate::platform::{self, Lock, Mapping};
 use core::mem::ManuallyDrop;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use memmap2::{MmapMut, RemapOptions};
 
 const BUCKETS: usize = 256;
-/// The largest mapping that is kept after a free, and all that are.
-const KEPT_ONE: usize = 32 << 20;
-const KEPT_ALL: usize = 64 << 20;
+/// The largest mapping that is kept after a free, and the most bytes kept in all.
+const MAX_KEPT_EACH: usize = 32 << 20;
+const MAX_KEPT_TOTAL: usize = 64 << 20;
 
-struct Huge {
-    mapping: ManuallyDrop<MmapMut>,
+struct Mapped {
+    mapping: ManuallyDrop<Mapping>,
     /// The block's address: the mapping's, unless the alignment is above a page.
     start: usize,
-    /// What it may not move away from.
+    /// The alignment that it must keep when it moves.
     align: usize,
-    /// Bytes that the block has of the mapping, whole pages.
+    /// Bytes of the mapping that the block uses, whole pages.
     used: usize,
     /// When it was freed, or got its present size.
     epoch: u64,
-    next: *mut Huge,
+    next: *mut Mapped,
 }
 
 struct Table {
-    in_use: [*mut Huge; BUCKETS],
-    /// Bytes of the mappings on `in_use`, but for tails.
+    in_use: [*mut Mapped; BUCKETS],
+    /// Bytes of the mappings on `in_use`, without tails.
     in_use_bytes: usize,
     /// Bytes that could be cut off them.
     tail_bytes: usize,
-    most: Most,
-    kept: *mut Huge,
+    peak: Peak,
+    kept: *mut Mapped,
     kept_bytes: usize,
 }
 
 /// The most bytes that were in use at once, in this epoch and in the last.
-struct Most {
+struct Peak {
     epoch: u64,
-    now: usize,
-    before: usize,
+    current: usize,
+    previous: usize,
 }
 
 // SAFETY: the nodes are reached under the lock only.
@@ -63,14 +63,14 @@ static TABLE: Lock<Table> = Lock::new(Table {
     in_use: [ptr::null_mut(); BUCKETS],
     in_use_bytes: 0,
     tail_bytes: 0,
-    most: Most { epoch: 0, now: 0, before: 0 },
+    peak: Peak { epoch: 0, current: 0, previous: 0 },
     kept: ptr::null_mut(),
     kept_bytes: 0,
 });
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
 
-/// Takes a block of `size` bytes; null without memory.
-pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> *mut u8 {
+/// Allocates a block of `size` bytes; null without memory.
+pub(super) fn alloc(size: usize, align: usize, zeroed: bool) -> *mut u8 {
     match try_alloc(size, align, zeroed) {
         Some(start) => start as *mut u8,
         None => ptr::null_mut(),
@@ -89,17 +89,17 @@ fn try_alloc(size: usize, align: usize, zeroed: bool) -> Option<usize> {
         }
     };
     // SAFETY: the node is ours alone.
-    let huge = unsafe { &mut *node.as_ptr() };
-    (huge.used, huge.align, huge.epoch) = (bytes, align, epoch::current());
-    let start = huge.start;
+    let mapped = unsafe { &mut *node.as_ptr() };
+    (mapped.used, mapped.align, mapped.epoch) = (bytes, align, epoch::current());
+    let start = mapped.start;
     IN_USE.fetch_add(bytes, Relaxed);
     put_in_use(node);
     Some(start)
 }
 
-/// Enters a block, and has what is kept and tails make way for it, before its own new
-/// pages are touched.
-fn put_in_use(node: NonNull<Huge>) {
+/// Enters a block into the table. What is kept, and tails, make room for it before its
+/// own new pages are touched.
+fn put_in_use(node: NonNull<Mapped>) {
     let mut table = TABLE.lock();
     table.insert(node);
     loop {
@@ -107,8 +107,8 @@ fn put_in_use(node: NonNull<Huge>) {
         if surplus == 0 {
             return;
         }
-        // What has been free the longest.
-        let Some(kept) = table.take_kept_if(|huge| huge.next.is_null()) else {
+        // The last on the list: what has been free the longest.
+        let Some(kept) = table.take_kept_if(|mapped| mapped.next.is_null()) else {
             table.cut_tails(true, surplus);
             return;
         };
@@ -119,22 +119,22 @@ fn put_in_use(node: NonNull<Huge>) {
     }
 }
 
-fn create(total: usize, align: usize) -> Option<NonNull<Huge>> {
-    let node = metadata::take(size_of::<Huge>())?.cast::<Huge>();
-    let Some(mapping) = platform::map(total) else {
-        // SAFETY: just taken.
-        unsafe { metadata::give(node.cast(), size_of::<Huge>()) };
+fn create(total: usize, align: usize) -> Option<NonNull<Mapped>> {
+    let node = metadata::alloc(size_of::<Mapped>())?.cast::<Mapped>();
+    let Some(mapping) = Mapping::new(total) else {
+        // SAFETY: just allocated, with the same size.
+        unsafe { metadata::free(node.cast(), size_of::<Mapped>()) };
         return None;
     };
-    if let Some(huge_pages) = settings::huge_pages_if_said() {
-        // SAFETY: the whole mapping, in no use yet.
-        unsafe { platform::set_huge_pages(mapping.as_ptr().cast_mut(), total, huge_pages) };
+    if let Some(huge_pages) = settings::huge_pages_if_configured() {
+        // SAFETY: the whole mapping, which nobody uses yet.
+        unsafe { platform::set_huge_pages(mapping.start(), total, huge_pages) };
     }
-    let start = (mapping.as_ptr() as usize).next_multiple_of(align.max(1));
+    let start = (mapping.start() as usize).next_multiple_of(align.max(1));
     MAPPED.fetch_add(total, Relaxed);
     // SAFETY: the piece is ours and large enough.
     unsafe {
-        node.write(Huge {
+        node.write(Mapped {
             mapping: ManuallyDrop::new(mapping),
             start,
             align,
@@ -146,57 +146,57 @@ fn create(total: usize, align: usize) -> Option<NonNull<Huge>> {
     Some(node)
 }
 
-/// Gives a block back; the end of the process if it is none.
-pub(crate) fn free(block: usize) {
+/// Frees a block; aborts the process if there is none at the address.
+pub(super) fn free(block: usize) {
     let mut table = TABLE.lock();
     let Some(mut node) = table.remove(block) else {
         drop(table);
-        die("double free, or free of a block that was not allocated by Neap", block)
+        abort_on_misuse("double free, or free of a block that was not allocated by Neap", block)
     };
     // SAFETY: off the table, so ours alone.
-    let huge = unsafe { node.as_mut() };
-    let length = huge.mapping.len();
-    IN_USE.fetch_sub(huge.used, Relaxed);
-    let plain = huge.is_plain();
-    if plain && length <= KEPT_ONE && table.kept_bytes + length <= KEPT_ALL {
-        huge.epoch = epoch::current();
-        huge.next = table.kept;
+    let mapped = unsafe { node.as_mut() };
+    let length = mapped.mapping.len();
+    IN_USE.fetch_sub(mapped.used, Relaxed);
+    let resizable = mapped.is_resizable();
+    if resizable && length <= MAX_KEPT_EACH && table.kept_bytes + length <= MAX_KEPT_TOTAL {
+        mapped.epoch = epoch::current();
+        mapped.next = table.kept;
         table.kept = node.as_ptr();
         table.kept_bytes += length;
     } else {
         drop(table);
-        // SAFETY: ours alone.
+        // SAFETY: off the table, so ours alone.
         unsafe { destroy(node) };
     }
 }
 
-/// Changes a block's size, moving pages instead of bytes where it must move.
-/// None if that is not possible; the block is then as before.
-pub(crate) fn resize(block: usize, size: usize) -> Option<*mut u8> {
+/// Resizes a block; if it must move, the system moves its pages instead of copying.
+/// None if that is not possible; then the block is unchanged.
+pub(super) fn resize(block: usize, size: usize) -> Option<*mut u8> {
     let bytes = size.checked_next_multiple_of(PAGE)?;
     let mut node = TABLE.lock().remove(block)?;
     // SAFETY: off the table, so ours alone.
-    let huge = unsafe { node.as_mut() };
-    let fits = huge.is_plain() && (bytes <= huge.mapping.len() || huge.remap(bytes));
+    let mapped = unsafe { node.as_mut() };
+    let fits = mapped.is_resizable() && (bytes <= mapped.mapping.len() || mapped.remap(bytes));
     if fits {
-        IN_USE.fetch_add(bytes.wrapping_sub(huge.used), Relaxed);
-        (huge.used, huge.epoch) = (bytes, epoch::current());
+        IN_USE.fetch_add(bytes.wrapping_sub(mapped.used), Relaxed);
+        (mapped.used, mapped.epoch) = (bytes, epoch::current());
     }
-    let start = huge.start;
+    let start = mapped.start;
     put_in_use(node);
     fits.then_some(start as *mut u8)
 }
 
-/// Bytes of a block in use; none for an address that is not one.
+/// Bytes of a block in use; none if there is none at the address.
 pub(crate) fn size(block: usize) -> Option<usize> {
     let mut table = TABLE.lock();
     let first = *table.bucket(block);
     // SAFETY: nodes on a list are alive, and reached under the lock only.
-    unsafe { nodes(first) }.find(|huge| huge.start == block).map(|huge| huge.used)
+    unsafe { nodes(first) }.find(|mapped| mapped.start == block).map(|mapped| mapped.used)
 }
 
-/// Unmaps what stayed free for a whole epoch, or with `all`, whatever is free.
-/// Gives the bytes.
+/// Unmaps what stayed free for a whole epoch, or everything free with `all`. Returns
+/// how many bytes.
 pub(crate) fn release(all: bool) -> usize {
     let mut bytes = TABLE.lock().cut_tails(all, usize::MAX);
     loop {
@@ -209,25 +209,27 @@ pub(crate) fn release(all: bool) -> usize {
     }
 }
 
-/// Bytes mapped, in use, and kept.
+/// Bytes that are mapped, in use, and kept.
 pub(crate) fn bytes() -> (usize, usize, usize) {
     (MAPPED.load(Relaxed), IN_USE.load(Relaxed), TABLE.lock().kept_bytes)
 }
 
-/// Nothing for a tick to unmap or cut off.
+/// Whether a tick has nothing to unmap or cut off.
 pub(crate) fn nothing_kept() -> bool {
     let table = TABLE.lock();
     table.kept.is_null() && table.tail_bytes == 0
 }
 
+/// Unmaps a block and frees its node.
+///
 /// # Safety
 /// The node is the caller's alone, and so are the block's pages.
-unsafe fn destroy(mut node: NonNull<Huge>) {
-    // SAFETY: by contract.
+unsafe fn destroy(mut node: NonNull<Mapped>) {
+    // SAFETY: by contract, node and pages are the caller's alone.
     unsafe {
         MAPPED.fetch_sub(node.as_ref().mapping.len(), Relaxed);
         ManuallyDrop::drop(&mut node.as_mut().mapping);
-        metadata::give(node.cast(), size_of::<Huge>());
+        metadata::free(node.cast(), size_of::<Mapped>());
     }
 }
 
@@ -243,27 +245,27 @@ pub(crate) unsafe fn unlock_after_fork() {
     unsafe { TABLE.force_unlock() };
 }
 
-impl Huge {
-    /// The block starts where the mapping does, so that it can be resized.
-    fn is_plain(&self) -> bool {
-        self.start == self.mapping.as_ptr() as usize
+impl Mapped {
+    /// Whether the mapping can be resized: the block starts where the mapping does.
+    fn is_resizable(&self) -> bool {
+        self.start == self.mapping.start() as usize
     }
 
     /// Bytes that the block does not use and that can be cut off.
     fn tail(&self) -> usize {
-        if self.is_plain() { self.mapping.len() - self.used } else { 0 }
+        if platform::RESIZES && self.is_resizable() { self.mapping.len() - self.used } else { 0 }
     }
 
-    /// Changes the mapping's size; it may move if it grows, unless that could
-    /// cost the block its alignment: it may be aligned by chance.
+    /// Resizes the mapping. It may move if it grows, unless that could cost the block an
+    /// alignment that it has only by chance.
     fn remap(&mut self, bytes: usize) -> bool {
         let before = self.mapping.len();
-        let options = RemapOptions::new().may_move(bytes > before && self.align <= PAGE);
-        // SAFETY: only bytes that the block does not use are cut off; it moves
-        // only if its owner asked for more, and keeps no other address.
-        let done = unsafe { self.mapping.remap(bytes, options) }.is_ok();
+        let may_move = bytes > before && self.align <= PAGE;
+        // SAFETY: only bytes that the block does not use are cut off. It moves only if
+        // its owner asked for more bytes, and then the owner drops the old address.
+        let done = unsafe { self.mapping.resize(bytes, may_move) };
         if done {
-            self.start = self.mapping.as_ptr() as usize;
+            self.start = self.mapping.start() as usize;
             MAPPED.fetch_add(bytes.wrapping_sub(before), Relaxed);
         }
         done
@@ -271,54 +273,54 @@ impl Huge {
 }
 
 impl Table {
-    fn bucket(&mut self, block: usize) -> &mut *mut Huge {
-        // The upper bits of a product: the system aligns large mappings to 2 MiB.
+    fn bucket(&mut self, block: usize) -> &mut *mut Mapped {
+        // The upper bits of a product, since the system aligns large mappings to 2 MiB.
         let spread = (block / PAGE).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         &mut self.in_use[spread >> (usize::BITS - BUCKETS.trailing_zeros())]
     }
 
-    fn insert(&mut self, mut node: NonNull<Huge>) {
+    fn insert(&mut self, mut node: NonNull<Mapped>) {
         // SAFETY: the node is the caller's alone until it is linked here.
-        let huge = unsafe { node.as_mut() };
-        self.in_use_bytes += huge.mapping.len() - huge.tail();
-        self.tail_bytes += huge.tail();
-        self.most.note(self.in_use_bytes);
-        let bucket = self.bucket(huge.start);
-        huge.next = *bucket;
+        let mapped = unsafe { node.as_mut() };
+        self.in_use_bytes += mapped.mapping.len() - mapped.tail();
+        self.tail_bytes += mapped.tail();
+        self.peak.note(self.in_use_bytes);
+        let bucket = self.bucket(mapped.start);
+        mapped.next = *bucket;
         *bucket = node.as_ptr();
     }
 
-    fn remove(&mut self, block: usize) -> Option<NonNull<Huge>> {
+    fn remove(&mut self, block: usize) -> Option<NonNull<Mapped>> {
         // SAFETY: nodes on a list are alive, and reached under the lock only.
-        let node = unsafe { unlink(self.bucket(block), |huge| huge.start == block) }?;
-        // What was in use until now was so in this epoch.
-        self.most.note(self.in_use_bytes);
+        let node = unsafe { unlink(self.bucket(block), |mapped| mapped.start == block) }?;
+        // What was in use until now was in use in this epoch.
+        self.peak.note(self.in_use_bytes);
         // SAFETY: off the list, so ours alone.
-        let huge = unsafe { node.as_ref() };
-        self.in_use_bytes -= huge.mapping.len() - huge.tail();
-        self.tail_bytes -= huge.tail();
+        let mapped = unsafe { node.as_ref() };
+        self.in_use_bytes -= mapped.mapping.len() - mapped.tail();
+        self.tail_bytes -= mapped.tail();
         Some(node)
     }
 
-    /// By how much kept mappings, tails and what is in use are more than was in use at once.
+    /// By how much blocks in use, tails and kept mappings exceed the peak of blocks in use.
     fn surplus(&self) -> usize {
-        let most = self.most.now.max(self.most.before);
-        (self.in_use_bytes + self.tail_bytes + self.kept_bytes).saturating_sub(most)
+        let peak = self.peak.current.max(self.peak.previous);
+        (self.in_use_bytes + self.tail_bytes + self.kept_bytes).saturating_sub(peak)
     }
 
-    /// Unmaps of the tails that blocks do not use so many bytes at most; gives how many. Under
-    /// the lock, since a block's owner may free it at any time.
+    /// Unmaps up to `most` bytes of tails that blocks do not use, and returns how many. It
+    /// holds the lock meanwhile, since a block's owner may free it at any time.
     fn cut_tails(&mut self, all: bool, most: usize) -> usize {
         let now = epoch::current();
         let mut bytes = 0;
         for mut at in self.in_use {
             // SAFETY: as in `remove`.
-            while let Some(huge) = unsafe { at.as_mut() } {
-                let (cut, expired) = (huge.tail().min(most - bytes), all || huge.epoch + 1 < now);
-                if expired && cut > 0 && huge.remap(huge.mapping.len() - cut) {
+            while let Some(mapped) = unsafe { at.as_mut() } {
+                let (cut, expired) = (mapped.tail().min(most - bytes), all || mapped.epoch + 1 < now);
+                if expired && cut > 0 && mapped.remap(mapped.mapping.len() - cut) {
                     bytes += cut;
                 }
-                at = huge.next;
+                at = mapped.next;
             }
         }
         self.tail_bytes -= bytes;
@@ -326,27 +328,27 @@ impl Table {
     }
 
     /// The smallest kept mapping that holds `bytes`.
-    fn take_kept(&mut self, bytes: usize) -> Option<NonNull<Huge>> {
+    fn take_kept(&mut self, bytes: usize) -> Option<NonNull<Mapped>> {
         let fits = |length: usize| length >= bytes;
         let mut best = usize::MAX;
         let mut at = self.kept;
-        while let Some(huge) = NonNull::new(at) {
+        while let Some(mapped) = NonNull::new(at) {
             // SAFETY: as in `remove`.
-            let huge = unsafe { huge.as_ref() };
-            if fits(huge.mapping.len()) {
-                best = best.min(huge.mapping.len());
+            let mapped = unsafe { mapped.as_ref() };
+            if fits(mapped.mapping.len()) {
+                best = best.min(mapped.mapping.len());
             }
-            at = huge.next;
+            at = mapped.next;
         }
-        self.take_kept_if(|huge| huge.mapping.len() == best)
+        self.take_kept_if(|mapped| mapped.mapping.len() == best)
     }
 
-    fn take_expired(&mut self, all: bool) -> Option<NonNull<Huge>> {
+    fn take_expired(&mut self, all: bool) -> Option<NonNull<Mapped>> {
         let now = epoch::current();
-        self.take_kept_if(|huge| all || huge.epoch + 1 < now)
+        self.take_kept_if(|mapped| all || mapped.epoch + 1 < now)
     }
 
-    fn take_kept_if(&mut self, wanted: impl Fn(&Huge) -> bool) -> Option<NonNull<Huge>> {
+    fn take_kept_if(&mut self, wanted: impl Fn(&Mapped) -> bool) -> Option<NonNull<Mapped>> {
         // SAFETY: as in `remove`.
         let node = unsafe { unlink(&mut self.kept, wanted) }?;
         // SAFETY: off the list, so ours alone.
@@ -355,16 +357,16 @@ impl Table {
     }
 }
 
-impl Most {
-    /// So much is in use, at the end of a change or before one.
+impl Peak {
+    /// Notes what is in use, at the end of a change or before one.
     fn note(&mut self, bytes: usize) {
         let epoch = epoch::current();
         if epoch != self.epoch {
-            // Nothing changed in the epochs between.
-            self.before = if epoch == self.epoch + 1 { self.now } else { bytes };
-            (self.epoch, self.now) = (epoch, bytes);
+            // Nothing changed in any epochs between.
+            self.previous = if epoch == self.epoch + 1 { self.current } else { bytes };
+            (self.epoch, self.current) = (epoch, bytes);
         }
-        self.now = self.now.max(bytes);
+        self.current = self.current.max(bytes);
     }
 }
 
@@ -372,24 +374,24 @@ impl Most {
 ///
 /// # Safety
 /// Every node on the list is alive, and none is changed while the iterator is used.
-unsafe fn nodes<'a>(first: *mut Huge) -> impl Iterator<Item = &'a Huge> {
-    // SAFETY: by contract.
-    core::iter::successors(unsafe { first.as_ref() }, |huge| unsafe { huge.next.as_ref() })
+unsafe fn nodes<'a>(first: *mut Mapped) -> impl Iterator<Item = &'a Mapped> {
+    // SAFETY: by contract, every node on the list is alive and unchanged.
+    core::iter::successors(unsafe { first.as_ref() }, |mapped| unsafe { mapped.next.as_ref() })
 }
 
 /// Takes the first node that is `wanted` off a list.
 ///
 /// # Safety
 /// Every node on the list is alive and reached by nobody else.
-unsafe fn unlink(mut link: &mut *mut Huge, wanted: impl Fn(&Huge) -> bool) -> Option<NonNull<Huge>> {
+unsafe fn unlink(mut link: &mut *mut Mapped, wanted: impl Fn(&Mapped) -> bool) -> Option<NonNull<Mapped>> {
     loop {
-        // SAFETY: by contract.
-        let huge = unsafe { NonNull::new(*link)?.as_mut() };
-        if wanted(huge) {
-            *link = huge.next;
-            return Some(NonNull::from(huge));
+        // SAFETY: by contract, the node is alive and nobody else reaches it.
+        let mapped = unsafe { NonNull::new(*link)?.as_mut() };
+        if wanted(mapped) {
+            *link = mapped.next;
+            return Some(NonNull::from(mapped));
         }
-        link = &mut huge.next;
+        link = &mut mapped.next;
     }
 }
 

@@ -1,15 +1,15 @@
-//! Memory for the allocator's own books, apart from every block, so that no
-//! write through a stray pointer into a freed block can reach it.
+//! Memory for the allocator's own data. It lies away from all blocks, so that a
+//! write through a stray pointer into a freed block cannot reach it.
 //!
 //! Pieces are multiples of 64 bytes, cut from mappings of their own, and never
-//! unmapped: whoever reads a piece late reads a piece. Small ones are kept on
-//! free lists by size; large ones, a thread's heap, are for ever.
+//! unmapped, so a late read still finds mapped memory. Small pieces go to free lists
+//! by size. Large ones (thread caches) are never freed.
 
 use crate::platform::{self, Lock};
 use core::ptr::{self, NonNull};
 
 const SMALLEST: usize = 64;
-/// Sizes that are given back, up to 1 KiB.
+/// How many sizes can be freed: up to 1 KiB.
 const SIZES: usize = 16;
 const CHUNK: usize = 1 << 20;
 /// Under a tight address-space limit even a chunk may be too much.
@@ -25,13 +25,13 @@ struct Free {
     next: *mut Free,
 }
 
-// SAFETY: the pointers are to pieces that only the holder of the lock reaches.
+// SAFETY: the pointers are to free pieces, which only the holder of the lock reaches.
 unsafe impl Send for Store {}
 
 static STORE: Lock<Store> = Lock::new(Store { free: [ptr::null_mut(); SIZES], next: 0, end: 0 });
 
-/// A piece of at least `bytes` bytes, aligned to 64; its content is arbitrary.
-pub(crate) fn take(bytes: usize) -> Option<NonNull<u8>> {
+/// Allocates a piece of at least `bytes` bytes, aligned to 64, with arbitrary content.
+pub(crate) fn alloc(bytes: usize) -> Option<NonNull<u8>> {
     let size = bytes.checked_next_multiple_of(SMALLEST)?;
     let mut store = STORE.lock();
     if let Some(list) = store.free.get_mut(list_of(bytes))
@@ -44,12 +44,12 @@ pub(crate) fn take(bytes: usize) -> Option<NonNull<u8>> {
     store.cut(size)
 }
 
-/// Gives a piece from [`take`] back.
+/// Frees a piece from [`alloc`].
 ///
 /// # Safety
-/// `piece` came from `take(bytes)` with the same `bytes`, at most 1 KiB, and is
-/// used no more.
-pub(crate) unsafe fn give(piece: NonNull<u8>, bytes: usize) {
+/// `piece` came from `alloc(bytes)` with the same `bytes`, at most 1 KiB, and is no
+/// longer used.
+pub(super) unsafe fn free(piece: NonNull<u8>, bytes: usize) {
     let list = list_of(bytes);
     debug_assert!(list < SIZES);
     let mut store = STORE.lock();
@@ -82,7 +82,7 @@ impl Store {
                 .into_iter()
                 .find_map(|bytes| Some((platform::reserve(bytes, os_page())?, bytes)));
             let (start, bytes) = chunk?;
-            // What is left of the old chunk is below one piece; it stays unused.
+            // What is left of the old chunk is smaller than this piece and stays unused.
             self.next = start.as_ptr() as usize;
             self.end = self.next + bytes;
         }
@@ -92,7 +92,7 @@ impl Store {
     }
 }
 
-/// A mapping starts on a page, and the largest piece asks for no more.
+/// A mapping starts on a page, and no piece needs more alignment than that.
 const fn os_page() -> usize {
     crate::base::size_class::PAGE
 }
@@ -102,14 +102,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_piece_given_back_is_taken_again() {
-        let first = take(700).unwrap();
+    fn a_freed_piece_is_used_again() {
+        let first = alloc(700).unwrap();
         assert_eq!(first.as_ptr() as usize % SMALLEST, 0);
-        // SAFETY: just taken, with the same size.
-        unsafe { give(first, 700) };
-        let second = take(650).unwrap();
+        // SAFETY: just allocated, with the same size.
+        unsafe { free(first, 700) };
+        let second = alloc(650).unwrap();
         // SAFETY: as above.
-        unsafe { give(second, 650) };
-        assert!(take(usize::MAX / 4).is_none() && take(usize::MAX).is_none());
+        unsafe { free(second, 650) };
+        assert!(alloc(usize::MAX / 4).is_none() && alloc(usize::MAX).is_none());
     }
 }

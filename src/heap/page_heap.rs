@@ -1,61 +1,60 @@
-//! The page heap: which slices of the segments are free, and which of those
-//! still hold pages that the system could have back.
+//! The page heap: which slices of the segments are free, and which of those still
+//! hold pages that could go back to the system.
 //!
-//! Bitmaps to each segment, so that neighbours need no merging: `FRESH`
-//! slices read as zero and cost nothing, `RESIDENT` ones hold pages. An
-//! allocation takes the lowest resident run that fits, so that pages in use stay
-//! dense and a reused page costs no fault. A tick returns as many resident
-//! slices as were free at every moment of the epoch, the highest first: no
-//! demand came near them, however often each single one was used.
+//! Each segment has bitmaps, so free neighbours need no merging: `FRESH` slices read
+//! as zero and have no pages, `RESIDENT` ones hold pages. An allocation takes the
+//! lowest resident run that fits, so that pages in use stay dense and a reused page
+//! costs no fault. A tick returns as many resident slices as were free at every
+//! moment of the epoch, the highest first. Demand never came near that number, however
+//! often each single slice was used.
 
 use crate::base::residency;
 use crate::base::size_class::{PAGES_PER_SLICE, SLICE};
-#[cfg(target_os = "linux")]
 use crate::heap::live_map;
-use crate::heap::segment::{BOOKS, FRESH, RESIDENT, Segment};
+use crate::heap::segment::{FRESH, HEADERS, RESIDENT, Segment};
 use crate::heap::transparent_huge_pages;
 use crate::platform::{self, Guard, Lock};
 use core::sync::atomic::Ordering::Relaxed;
 
 struct Totals {
-    /// Free resident slices of all segments: none, and a search can be spared.
+    /// Free resident slices of all segments; with too few, no search is needed.
     resident: usize,
-    /// How many of them nobody needed in this epoch: their least number, and
-    /// those that came home unused.
+    /// How many of them nobody needed in this epoch: the lowest `resident` so far, and
+    /// slices freed unused.
     idle: usize,
-    /// A thread makes a huge page, for all that need slices soon; others take
-    /// fresh ones meanwhile, and not 2 MiB each.
-    opening: bool,
+    /// A thread is making a huge page, for all that need slices soon. Others take fresh
+    /// slices meanwhile, instead of 2 MiB each.
+    making_huge_page: bool,
 }
 
-static HEAP: Lock<Totals> = Lock::new(Totals { resident: 0, idle: 0, opening: false });
+static HEAP: Lock<Totals> = Lock::new(Totals { resident: 0, idle: 0, making_huge_page: false });
 
-/// Slices that belong together.
+/// Neighbouring slices.
 #[derive(Clone, Copy)]
-pub(crate) struct Run {
-    pub(crate) segment: &'static Segment,
-    pub(crate) first: usize,
-    pub(crate) slices: usize,
+pub(super) struct Run {
+    pub(super) segment: &'static Segment,
+    pub(super) first: usize,
+    pub(super) slices: usize,
 }
 
 impl Run {
-    pub(crate) fn start(&self) -> usize {
+    pub(super) fn start(&self) -> usize {
         self.segment.base + self.first * SLICE
     }
 }
 
-/// Takes `slices` (at most 64) neighbouring slices, the first a multiple of
-/// `align` slices from a granule; `for_span` if they are for a span, which
-/// more are likely to follow. The mask tells which may be resident; the others read as zero.
-pub(crate) fn take(slices: usize, align: usize, for_span: bool) -> Option<(Run, u64)> {
+/// Allocates `slices` (at most 64) neighbouring slices, the first at a multiple of
+/// `align` slices; `for_span` if they are for a span, since more spans are likely to
+/// follow. The mask tells which may be resident; the others read as zero.
+pub(super) fn alloc(slices: usize, align: usize, for_span: bool) -> Option<(Run, u64)> {
     let mut heap = HEAP.lock();
-    if let Some(taken) = heap.take_resident(slices, align) {
-        return Some(taken);
+    if let Some(found) = heap.alloc_resident(slices, align) {
+        return Some(found);
     }
-    if for_span && !heap.opening && transparent_huge_pages::are_wanted() {
-        heap = open_huge_page(heap);
-        if let Some(taken) = heap.take_resident(slices, align) {
-            return Some(taken);
+    if for_span && !heap.making_huge_page && transparent_huge_pages::are_wanted() {
+        heap = make_huge_page(heap);
+        if let Some(found) = heap.alloc_resident(slices, align) {
+            return Some(found);
         }
     }
     let any = |segment: &Segment, word: usize| {
@@ -64,49 +63,42 @@ pub(crate) fn take(slices: usize, align: usize, for_span: bool) -> Option<(Run, 
     if let Some(run) = find(slices, align, any) {
         return Some((run, heap.claim(run)));
     }
-    let segment = Segment::create(live_bytes())?;
+    let segment = Segment::create(live_map::bytes_of_slice())?;
     segment.bits(FRESH).iter().for_each(|word| word.store(u64::MAX, Relaxed));
     let run = find_in(segment, slices, align, |word| any(segment, word))?;
     Some((run, heap.claim(run)))
 }
 
-/// Bytes of the live map that a slice of a new segment needs.
-fn live_bytes() -> usize {
-    #[cfg(target_os = "linux")]
-    return live_map::bytes_of_slice();
-    #[cfg(not(target_os = "linux"))]
-    return 0;
-}
-
-/// Makes a huge page of fresh slices, which are free and resident then; without the lock
+/// Makes a huge page of fresh slices, which are then free and resident. Drops the lock
 /// meanwhile.
 #[cold]
-fn open_huge_page(mut heap: Guard<'static, Totals>) -> Guard<'static, Totals> {
+fn make_huge_page(mut heap: Guard<'static, Totals>) -> Guard<'static, Totals> {
     let fresh = |segment: &Segment, word: usize| segment.bits(FRESH)[word].load(Relaxed);
     let Some(run) = find(transparent_huge_pages::SLICES, transparent_huge_pages::SLICES, fresh) else {
         return heap;
     };
     heap.claim(run);
-    heap.opening = true;
+    heap.making_huge_page = true;
     drop(heap);
-    let huge = transparent_huge_pages::open(run.segment, run.first);
+    let huge = transparent_huge_pages::make(run.segment, run.first);
     if !huge {
-        // There will be none for the next slices either. What came instead goes.
-        residency::set_lasting(false);
+        // There will be none for the next slices either. The small pages that came
+        // instead are returned.
+        residency::set_growth_lasts(false);
     }
-    // SAFETY: ours, and on no bitmap.
-    let gone = !huge && unsafe { platform::release(run.start() as *mut u8, run.slices * SLICE) };
-    if !gone {
+    // SAFETY: the slices are on no bitmap, so ours alone.
+    let released = !huge && unsafe { platform::release(run.start() as *mut u8, run.slices * SLICE) };
+    if !released {
         residency::add(run.slices * PAGES_PER_SLICE);
     }
     let mut heap = HEAP.lock();
-    heap.opening = false;
-    heap.put(run, if gone { 0 } else { u64::MAX }, true);
+    heap.making_huge_page = false;
+    heap.put(run, if released { 0 } else { u64::MAX }, true);
     heap
 }
 
-/// Takes the slices right behind `run`, if they are free.
-pub(crate) fn extend(run: Run, slices: usize) -> Option<u64> {
+/// Allocates the slices right behind `run`, if they are free.
+pub(super) fn extend(run: Run, slices: usize) -> Option<u64> {
     let more = Run { first: run.first + run.slices, slices, ..run };
     if more.first + slices > run.segment.slices {
         return None;
@@ -116,59 +108,59 @@ pub(crate) fn extend(run: Run, slices: usize) -> Option<u64> {
     (bits(RESIDENT) | bits(FRESH) == mask(slices)).then(|| heap.claim(more))
 }
 
-/// Gives slices back; `resident` tells which may hold pages, `recent` whether
-/// the program used them in this epoch.
-pub(crate) fn give(run: Run, resident: u64, recent: bool) {
+/// Frees slices; `resident` tells which may hold pages, `recent` whether the program
+/// used them in this epoch.
+pub(super) fn free(run: Run, resident: u64, recent: bool) {
     HEAP.lock().put(run, resident, recent);
 }
 
-/// Returns the pages of free slices of a group of 64, of as many as nobody
-/// needed in this epoch, or of all (`age` false). If all 64 are free then, the
-/// pages of their books go too. Gives how many slices.
+/// Returns the pages of free slices of a group of 64: of as many as nobody needed in
+/// this epoch, or of all unless `age`. If all 64 slices are free, the pages of their
+/// headers go too. The result is how many slices went.
 pub(crate) fn release(segment: &'static Segment, group: usize, age: bool) -> usize {
-    let [fresh, resident, books] = [FRESH, RESIDENT, BOOKS].map(|which| &segment.bits(which)[group]);
-    let (old, all) = {
+    let [fresh, resident, headers] = [FRESH, RESIDENT, HEADERS].map(|which| &segment.bits(which)[group]);
+    let (claimed, all_free) = {
         let mut heap = HEAP.lock();
-        let old = highest(resident.load(Relaxed), if age { heap.idle } else { usize::MAX });
-        resident.store(resident.load(Relaxed) & !old, Relaxed);
-        let count = old.count_ones() as usize;
+        let claimed = highest(resident.load(Relaxed), if age { heap.idle } else { usize::MAX });
+        resident.store(resident.load(Relaxed) & !claimed, Relaxed);
+        let count = claimed.count_ones() as usize;
         heap.resident -= count;
         heap.idle = heap.idle.saturating_sub(count).min(heap.resident);
-        let all = old | fresh.load(Relaxed) == u64::MAX && books.swap(0, Relaxed) != 0;
-        if all {
+        let all_free = claimed | fresh.load(Relaxed) == u64::MAX && headers.swap(0, Relaxed) != 0;
+        if all_free {
             fresh.store(0, Relaxed);
         }
-        (old, all)
+        (claimed, all_free)
     };
-    // The slices are on no bitmap: ours, without the lock.
-    let returned = release_slices(segment, group, old);
-    if all {
-        segment.release_books(group);
+    // The slices are on no bitmap, so they are ours without the lock.
+    let returned = release_slices(segment, group, claimed);
+    if all_free {
+        segment.release_headers(group);
     }
     let mut heap = HEAP.lock();
-    fresh.fetch_or(if all { !old | returned } else { returned }, Relaxed);
-    resident.fetch_or(old & !returned, Relaxed);
-    heap.resident += (old & !returned).count_ones() as usize;
+    fresh.fetch_or(if all_free { !claimed | returned } else { returned }, Relaxed);
+    resident.fetch_or(claimed & !returned, Relaxed);
+    heap.resident += (claimed & !returned).count_ones() as usize;
     returned.count_ones() as usize
 }
 
-/// Ends the epoch: what is free now and still is when the next one ends goes then.
+/// Ends the epoch: what is free now, and stays free to the end of the next one, is
+/// returned then.
 pub(crate) fn end_epoch() {
     let mut heap = HEAP.lock();
     heap.idle = heap.resident;
 }
 
-/// Returns the pages of slices of a group, neighbours in one call; those that
-/// the system took.
+/// Returns the pages of slices of a group, neighbours in one call. The result has a
+/// bit for each slice that the system took.
 fn release_slices(segment: &'static Segment, group: usize, slices: u64) -> u64 {
     let mut returned = 0u64;
-    for (first, count) in stretches(slices) {
+    for (first, count) in ranges(slices) {
         let run = Run { segment, first: group * 64 + first, slices: count };
         let part = transparent_huge_pages::has_part(segment, run.first, count);
-        // SAFETY: free slices that nobody can take meanwhile.
+        // SAFETY: free slices that nobody can allocate meanwhile.
         if unsafe { platform::release_part(run.start() as *mut u8, count * SLICE, part) } {
-            transparent_huge_pages::end(segment, run.first, count);
-            #[cfg(target_os = "linux")]
+            transparent_huge_pages::note_split(segment, run.first, count);
             live_map::release(segment, run.first, count);
             returned |= mask(count) << first;
         }
@@ -176,18 +168,18 @@ fn release_slices(segment: &'static Segment, group: usize, slices: u64) -> u64 {
     returned
 }
 
-/// Whether a group may have something to release; a look without the lock.
+/// Whether a group may have something to release. Read without the lock: a hint.
 pub(crate) fn may_release(segment: &Segment, group: usize) -> bool {
     let word = |which: usize| segment.bits(which)[group].load(Relaxed);
-    word(RESIDENT) != 0 || (word(BOOKS) != 0 && word(FRESH) == u64::MAX)
+    word(RESIDENT) != 0 || (word(HEADERS) != 0 && word(FRESH) == u64::MAX)
 }
 
-/// The first slice from `slice` on whose group of 64 may have a span or run.
-/// The others' books are not to be looked at: a tick would make each of their
-/// pages present, 9 MiB to a segment.
-pub(crate) fn next_in_use(segment: &Segment, slice: usize) -> Option<usize> {
-    let books = segment.bits(BOOKS).get(slice / 64..)?;
-    let ahead = books.iter().position(|word| word.load(Relaxed) != 0)?;
+/// The first slice from `slice` on whose group of 64 may have a span or run. Headers
+/// of other groups must not be read: a tick would make all their pages resident, 9 MiB
+/// for a segment.
+pub(super) fn next_in_use(segment: &Segment, slice: usize) -> Option<usize> {
+    let headers = segment.bits(HEADERS).get(slice / 64..)?;
+    let ahead = headers.iter().position(|word| word.load(Relaxed) != 0)?;
     Some(if ahead == 0 { slice } else { (slice / 64 + ahead) * 64 })
 }
 
@@ -204,15 +196,16 @@ pub(crate) fn lock_for_fork() {
 /// # Safety
 /// Only after [`lock_for_fork`], by the same thread or its copy in the child.
 pub(crate) unsafe fn unlock_after_fork() {
-    // SAFETY: locked by this thread. In a child, whoever was opening is not there.
+    // In a child, a thread that was making a huge page does not exist.
+    // SAFETY: locked by this thread.
     unsafe {
-        (*HEAP.as_mut_ptr()).opening = false;
+        (*HEAP.as_mut_ptr()).making_huge_page = false;
         HEAP.force_unlock();
     }
 }
 
 impl Totals {
-    fn take_resident(&mut self, slices: usize, align: usize) -> Option<(Run, u64)> {
+    fn alloc_resident(&mut self, slices: usize, align: usize) -> Option<(Run, u64)> {
         if self.resident < slices {
             return None;
         }
@@ -233,14 +226,14 @@ impl Totals {
         }
     }
 
-    /// Takes a free run off the bitmaps; gives which slices were resident.
+    /// Takes a free run off the bitmaps and returns which slices were resident.
     fn claim(&mut self, run: Run) -> u64 {
         let resident = get(run.segment, RESIDENT, run.first, run.slices);
         for which in [FRESH, RESIDENT] {
             clear(run.segment, which, run.first, mask(run.slices));
         }
         for group in run.first / 64..=(run.first + run.slices - 1) / 64 {
-            run.segment.bits(BOOKS)[group].store(1, Relaxed);
+            run.segment.bits(HEADERS)[group].store(1, Relaxed);
         }
         self.resident -= resident.count_ones() as usize;
         self.idle = self.idle.min(self.resident);
@@ -252,8 +245,8 @@ fn find(slices: usize, align: usize, free: impl Fn(&Segment, usize) -> u64) -> O
     Segment::all().find_map(|segment| find_in(segment, slices, align, |word| free(segment, word)))
 }
 
-/// The lowest free run: two words at a time, so that a run may cross one
-/// boundary, which is enough for 64 slices.
+/// The lowest free run. Looks at two words at a time, so that a run may cross one word
+/// boundary; with at most 64 slices it cannot cross two.
 fn find_in(
     segment: &'static Segment,
     slices: usize,
@@ -286,12 +279,12 @@ fn aligned(align: usize) -> u64 {
 }
 
 /// The lowest `count` bits.
-pub(crate) fn mask(count: usize) -> u64 {
+pub(super) fn mask(count: usize) -> u64 {
     if count >= 64 { u64::MAX } else { (1 << count) - 1 }
 }
 
-/// The stretches of set bits, the lowest first: where each begins, and its length.
-pub(crate) fn stretches(bits: u64) -> impl Iterator<Item = (usize, usize)> {
+/// The ranges of neighbouring set bits, the lowest first: first bit and length.
+pub(super) fn ranges(bits: u64) -> impl Iterator<Item = (usize, usize)> {
     let mut rest = bits;
     core::iter::from_fn(move || {
         let first = (rest != 0).then_some(rest.trailing_zeros() as usize)?;
@@ -310,7 +303,7 @@ fn highest(bits: u64, most: usize) -> u64 {
     rest
 }
 
-/// Of so many bits from `first` on, those that are set, the first lowest.
+/// The `slices` bits from `first` on, as the lowest bits of the result.
 fn get(segment: &Segment, which: usize, first: usize, slices: usize) -> u64 {
     let (words, shift) = (&segment.bits(which)[first / 64..], first % 64);
     let low = words[0].load(Relaxed) >> shift;
@@ -318,17 +311,17 @@ fn get(segment: &Segment, which: usize, first: usize, slices: usize) -> u64 {
     (low | high) & mask(slices)
 }
 
-/// Sets those bits from `first` on that `bits` has, the first lowest.
+/// Sets the bits from `first` on that are set in `bits`.
 fn set(segment: &Segment, which: usize, first: usize, bits: u64) {
     change(segment, which, first, bits, |word, bits| word | bits);
 }
 
-/// Clears them.
+/// Clears the bits from `first` on that are set in `bits`.
 fn clear(segment: &Segment, which: usize, first: usize, bits: u64) {
     change(segment, which, first, bits, |word, bits| word & !bits);
 }
 
-/// Under the lock; atomic only because `release` and statistics look in.
+/// Called under the lock. Atomic only because ticks and statistics read without it.
 #[inline(always)]
 fn change(segment: &Segment, which: usize, first: usize, bits: u64, new: impl Fn(u64, u64) -> u64) {
     let (words, shift) = (&segment.bits(which)[first / 64..], first % 64);
@@ -345,17 +338,17 @@ mod tests {
 
     #[test]
     fn bits_of_a_run_across_words() {
-        // A segment that nobody takes from, and a bitmap of it that nobody reads.
+        // A segment from which nobody allocates, and a bitmap of it that nobody reads.
         let segment = Segment::create(0).unwrap();
         for first in 0..128 {
             for slices in 1..=64 {
                 let bits = mask(slices) & 0xd000_0000_f0f0_0a0b;
-                set(segment, BOOKS, first, bits);
-                assert_eq!(get(segment, BOOKS, first, slices), bits);
-                let all: u32 = segment.bits(BOOKS).iter().map(|word| word.load(Relaxed).count_ones()).sum();
+                set(segment, HEADERS, first, bits);
+                assert_eq!(get(segment, HEADERS, first, slices), bits);
+                let all: u32 = segment.bits(HEADERS).iter().map(|word| word.load(Relaxed).count_ones()).sum();
                 assert_eq!(all, bits.count_ones());
-                clear(segment, BOOKS, first, bits);
-                assert!(segment.bits(BOOKS).iter().all(|word| word.load(Relaxed) == 0));
+                clear(segment, HEADERS, first, bits);
+                assert!(segment.bits(HEADERS).iter().all(|word| word.load(Relaxed) == 0));
             }
         }
     }

@@ -1,114 +1,65 @@
-//! Segments: the aligned address space that slices are cut from, and the map
-//! from an address to its segment.
+//! Segments: the aligned address space that slices are cut from, and the table that
+//! finds an address's segment.
 
-use crate::base::fatal::die;
-use crate::base::size_class::{GEOMETRY, PAGE, RUN_MAX, SLICE};
+use crate::base::size_class::{PAGE, RUN_MAX, SLICE};
 use crate::heap::metadata;
-use crate::heap::span::{Kind, Span};
+use crate::heap::span::Span;
 use crate::platform::{self, Reservation};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64};
 
-/// Segments start on a granule and are a whole number of them.
+/// Segments start on a granule and are a whole number of granules.
 const GRANULE: usize = RUN_MAX;
-/// Bitmaps of the slices. Free ones that read as zero and cost nothing.
-pub(crate) const FRESH: usize = 0;
-/// Free ones that hold pages.
-pub(crate) const RESIDENT: usize = 1;
-/// A word to a group of 64 slices: not 0 if their books may be resident.
-pub(crate) const BOOKS: usize = 2;
-/// Those in a huge page that is whole.
-pub(crate) const HUGE: usize = 3;
+/// The bitmap of the free slices that read as zero and have no pages.
+pub(super) const FRESH: usize = 0;
+/// The bitmap of the free slices that hold pages.
+pub(super) const RESIDENT: usize = 1;
+/// One word for each group of 64 slices: not 0 if their headers may be resident.
+pub(super) const HEADERS: usize = 2;
+/// The bitmap of the slices that lie in a huge page, while that is whole.
+pub(super) const HUGE_PAGE: usize = 3;
 const BITMAPS: usize = 4;
-/// Address space asked for at once; less where the system grants less.
-const LARGEST: usize = 1 << 30;
+/// Address space reserved at once; less where the system grants less.
+const LARGEST_SEGMENT: usize = 1 << 30;
 
-/// What an address of a segment is.
-pub(crate) enum Place {
-    /// In no span or run.
-    Free,
-    /// Where a block starts, free or not.
-    Start,
-    /// Inside a block, or behind the last one.
-    Inside,
-}
-
-/// A stretch of reserved address space. Never unmapped, so always `'static`.
+/// A range of reserved address space. Never unmapped, so always `'static`.
 pub(crate) struct Segment {
-    pub(crate) base: usize,
-    pub(crate) slices: usize,
+    pub(super) base: usize,
+    pub(super) slices: usize,
     spans: NonNull<Span>,
     next: AtomicPtr<Segment>,
     /// Which slices are free and how they are backed: [`BITMAPS`] arrays of
-    /// [`Segment::words`] words each. But for [`HUGE`] the page heap's lock guards them.
+    /// [`Segment::words`] words each. The page heap's lock guards all but [`HUGE_PAGE`].
     bits: NonNull<AtomicU64>,
-    /// The live map of the C family, if it has one yet (see `live.rs`).
-    pub(crate) live: AtomicPtr<AtomicU8>,
+    /// The live map of the C API, if it has one yet (see `live_map.rs`).
+    pub(super) live_map: AtomicPtr<AtomicU8>,
 }
 
-// SAFETY: what the pointers lead to is atomic, or guards itself.
+// SAFETY: what the pointers lead to is atomic, or a `Span`, which is `Sync`.
 unsafe impl Sync for Segment {}
 
 static FIRST: AtomicPtr<Segment> = AtomicPtr::new(ptr::null_mut());
 
 impl Segment {
-    /// The books of slice `index`.
+    /// The header of slice `index`.
     #[inline]
-    pub(crate) fn span(&self, index: usize) -> &'static Span {
+    pub(super) fn span(&self, index: usize) -> &'static Span {
         debug_assert!(index < self.slices);
-        // SAFETY: `spans` is an array of `slices` zeroed spans, which is a
-        // valid state, mapped for ever.
+        // SAFETY: `spans` is an array of `slices` headers, mapped forever; zeroed
+        // ones are valid.
         unsafe { &*self.spans.as_ptr().add(index) }
     }
 
     /// The slice that holds an address of this segment.
     #[inline]
-    pub(crate) fn slice_of(&self, address: usize) -> usize {
+    pub(super) fn slice_of(&self, address: usize) -> usize {
         (address - self.base) / SLICE
     }
 
     #[inline]
-    pub(crate) fn contains(&self, address: usize) -> bool {
+    pub(super) fn contains(&self, address: usize) -> bool {
         address.wrapping_sub(self.base) / SLICE < self.slices
-    }
-
-    /// The segment of a block to be freed; the end of the process if there is none.
-    #[inline(never)]
-    pub(crate) fn of_freed(block: usize) -> &'static Segment {
-        match Self::of(block) {
-            Some(segment) => segment,
-            None => die("free of a block that was not allocated by Neap", block),
-        }
-    }
-
-    /// Ends the process: what was freed is no block in use of the size said.
-    #[cold]
-    pub(crate) fn refuse(&self, block: usize) -> ! {
-        match self.place_of(block) {
-            Place::Free => die("double free", block),
-            Place::Start => die("free with a size that is not the block's", block),
-            Place::Inside => die("free of an address inside a block", block),
-        }
-    }
-
-    /// What an address is; a search, for those who will end the process.
-    #[cold]
-    pub(crate) fn place_of(&self, address: usize) -> Place {
-        let slice = self.slice_of(address);
-        let furthest = slice.saturating_sub(RUN_MAX / SLICE - 1);
-        // Only the first slice of a span or run says what it is: the nearest that says something.
-        let mut extents = (furthest..=slice).rev().map(|head| (head, self.span(head).extent()));
-        let (head, kind) = match extents.find(|&(_, (kind, _))| kind != Kind::Nothing) {
-            Some((head, (kind, slices))) if head + slices > slice => (head, kind),
-            _ => return Place::Free,
-        };
-        let offset = address - (self.base + head * SLICE);
-        let (size, blocks) = match kind {
-            Kind::Class(class) => (GEOMETRY[class].size as usize, GEOMETRY[class].blocks as usize),
-            _ => (RUN_MAX, 1),
-        };
-        if offset.is_multiple_of(size) && offset / size < blocks { Place::Start } else { Place::Inside }
     }
 
     /// Words of each of the page heap's bitmaps.
@@ -116,51 +67,53 @@ impl Segment {
         self.slices.div_ceil(64)
     }
 
-    /// A bitmap of the slices: [`FRESH`], [`RESIDENT`], [`BOOKS`] or [`HUGE`].
-    pub(crate) fn bits(&self, which: usize) -> &'static [AtomicU64] {
+    /// One of [`FRESH`], [`RESIDENT`], [`HEADERS`] and [`HUGE_PAGE`].
+    pub(super) fn bits(&self, which: usize) -> &'static [AtomicU64] {
         debug_assert!(which < BITMAPS);
-        // SAFETY: so many arrays of `words` words each, mapped for ever.
+        // SAFETY: `BITMAPS` arrays of `words` words each, mapped forever.
         unsafe { core::slice::from_raw_parts(self.bits.as_ptr().add(which * self.words()), self.words()) }
     }
 
-    /// Returns the pages that the books of a group of 64 free slices lie on;
-    /// zeroed, they say as before that the slices are free.
-    pub(crate) fn release_books(&self, group: usize) {
+    /// Returns the pages of the headers of a group of 64 free slices. Zeroed headers
+    /// still say that the slices are free.
+    pub(super) fn release_headers(&self, group: usize) {
         const BYTES: usize = 64 * size_of::<Span>();
         const { assert!(BYTES.is_multiple_of(PAGE)) };
         let start = self.spans.as_ptr().wrapping_add(group * 64).cast::<u8>();
-        // SAFETY: whole pages; late looks of others at a span that is free
-        // accept zeros. If the system refuses, the books stay as they are.
+        // SAFETY: whole pages of ours; a thread that reads a free slice's header late
+        // accepts zeros. If the system refuses, the headers stay as they are.
         unsafe { platform::release(start, BYTES) };
     }
 
     pub(crate) fn next(&self) -> Option<&'static Segment> {
-        // SAFETY: segments are published whole and never removed.
+        // SAFETY: segments are published complete and never removed.
+        // Acquire is not needed for older segments, but costs nothing.
         unsafe { self.next.load(Acquire).as_ref() }
     }
 
     /// Every segment, newest first.
-    pub(crate) fn all() -> impl Iterator<Item = &'static Segment> {
+    pub(super) fn all() -> impl Iterator<Item = &'static Segment> {
         core::iter::successors(Self::first(), |segment| segment.next())
     }
 
     pub(crate) fn first() -> Option<&'static Segment> {
+        // Acquire pairs with the release in `create_with`.
         // SAFETY: as in `next`.
         unsafe { FIRST.load(Acquire).as_ref() }
     }
 
-    /// Reserves a new segment and publishes it; with a live map, if that has any
-    /// bytes for a slice. Under the page heap's lock, since two at once would be
-    /// twice what is needed.
-    pub(crate) fn create(live_bytes: usize) -> Option<&'static Segment> {
+    /// Reserves a new segment and publishes it, with a live map of `live_bytes` for
+    /// each slice unless that is 0. Called under the page heap's lock, so that two
+    /// threads do not reserve one each.
+    pub(super) fn create(live_bytes: usize) -> Option<&'static Segment> {
         let mut bytes = match platform::address_space_limit() {
-            // Leave most of a limited address space to stacks and others.
-            Some(limit) => (limit / 16).next_power_of_two().clamp(GRANULE, LARGEST),
-            None => LARGEST,
+            // Leaves most of a limited address space to stacks and others.
+            Some(limit) => (limit / 16).next_power_of_two().clamp(GRANULE, LARGEST_SEGMENT),
+            None => LARGEST_SEGMENT,
         };
         loop {
-            let segment = Self::create_of(bytes, live_bytes);
-            // Not below a granule: the map and the bitmaps know whole ones.
+            let segment = Self::create_with(bytes, live_bytes);
+            // Not below a granule: the table and the bitmaps hold whole granules.
             if segment.is_some() || bytes == GRANULE {
                 return segment;
             }
@@ -168,25 +121,27 @@ impl Segment {
         }
     }
 
-    fn create_of(bytes: usize, live_bytes: usize) -> Option<&'static Segment> {
+    fn create_with(bytes: usize, live_bytes: usize) -> Option<&'static Segment> {
         let space = Reservation::new(bytes, GRANULE)?;
         let slices = bytes / SLICE;
-        // What fails in here leaves nothing behind, since it may be tried often.
+        // A failure in here leaks no address space, since it may be tried often.
         let spans = Reservation::new(slices * size_of::<Span>(), PAGE)?;
         let bits = Reservation::new(BITMAPS * slices.div_ceil(64) * 8, 8)?;
-        let live = if live_bytes == 0 { None } else { Some(Reservation::new(slices * live_bytes, PAGE)?) };
+        let live_map =
+            if live_bytes == 0 { None } else { Some(Reservation::new(slices * live_bytes, PAGE)?) };
         let base = space.start.as_ptr() as usize;
         map::prepare(base, bytes)?;
-        let segment = metadata::take(size_of::<Segment>())?.cast::<Segment>();
+        let segment = metadata::alloc(size_of::<Segment>())?.cast::<Segment>();
         space.keep();
         let (spans, bits) = (spans.keep().cast(), bits.keep().cast());
         let next = AtomicPtr::new(FIRST.load(Relaxed));
-        let live = AtomicPtr::new(live.map_or(ptr::null_mut(), |map| map.keep().as_ptr().cast()));
+        let live_map = AtomicPtr::new(live_map.map_or(ptr::null_mut(), |map| map.keep().as_ptr().cast()));
         // SAFETY: the piece is ours and large enough.
-        unsafe { segment.write(Segment { base, slices, spans, next, bits, live }) };
-        // SAFETY: just written, never given back.
+        unsafe { segment.write(Segment { base, slices, spans, next, bits, live_map }) };
+        // SAFETY: just written, never freed.
         let segment = unsafe { segment.as_ref() };
         map::insert(segment);
+        // Release pairs with the acquire in `first`.
         FIRST.store(ptr::from_ref(segment).cast_mut(), Release);
         Some(segment)
     }
@@ -198,14 +153,15 @@ impl Segment {
     }
 }
 
-/// A two-level table by granule: 47 bits of address are 2^12 leaves of 2^13.
+/// A two-level table by granule: 47 bits of address are 2^12 leaves of 2^13 entries.
 mod map {
     use super::*;
+    use crate::platform::ADDRESS_BITS;
     use core::ops::Range;
 
     const GRANULE_BITS: u32 = GRANULE.trailing_zeros();
     const LEAF_BITS: u32 = 13;
-    const ROOT: usize = 1 << (47 - GRANULE_BITS - LEAF_BITS);
+    const ROOT: usize = 1 << (ADDRESS_BITS - GRANULE_BITS - LEAF_BITS);
 
     type Leaf = [AtomicPtr<Segment>; 1 << LEAF_BITS];
 
@@ -214,7 +170,8 @@ mod map {
     #[inline]
     pub(super) fn get(address: usize) -> Option<&'static Segment> {
         let granule = address >> GRANULE_BITS;
-        // SAFETY: leaves and segments are published whole and never removed.
+        // Acquire pairs with the releases in `prepare` and `insert`.
+        // SAFETY: leaves and segments are published complete and never removed.
         unsafe {
             let leaf = LEAVES.get(granule >> LEAF_BITS)?.load(Acquire).as_ref()?;
             leaf[granule % (1 << LEAF_BITS)].load(Acquire).as_ref()
@@ -225,13 +182,13 @@ mod map {
         base >> GRANULE_BITS..(base + bytes) >> GRANULE_BITS
     }
 
-    /// Makes the leaves for a segment, under the page heap's lock; none without
-    /// memory, or for an address beyond the table.
+    /// Makes the leaves for a segment, under the page heap's lock. None without
+    /// memory, or if the address is beyond the table.
     pub(super) fn prepare(base: usize, bytes: usize) -> Option<()> {
         for granule in granules(base, bytes) {
             let place = LEAVES.get(granule >> LEAF_BITS)?;
             if place.load(Relaxed).is_null() {
-                // Fresh from the system, so zeroed: null pointers throughout.
+                // Fresh from the system, so all null pointers.
                 let leaf = platform::reserve(size_of::<Leaf>(), align_of::<Leaf>())?;
                 place.store(leaf.as_ptr().cast(), Release);
             }
@@ -242,7 +199,7 @@ mod map {
     /// Enters a segment whose leaves were prepared.
     pub(super) fn insert(segment: &'static Segment) {
         for granule in granules(segment.base, segment.slices * SLICE) {
-            // SAFETY: leaves are published whole and never removed.
+            // SAFETY: leaves are published complete and never removed.
             if let Some(leaf) = unsafe { LEAVES[granule >> LEAF_BITS].load(Relaxed).as_ref() } {
                 leaf[granule % (1 << LEAF_BITS)].store(ptr::from_ref(segment).cast_mut(), Release);
             }

@@ -8,7 +8,7 @@ use core::mem;
 use std::sync::{Arc, Weak};
 
 /// What a tick does to a pool.
-pub(crate) trait Ages: Send + Sync {
+pub(super) trait Ages: Send + Sync {
     /// Ends the epochs that have passed, and drops what that sets free.
     fn catch_up_all(&self);
 
@@ -22,9 +22,9 @@ pub(crate) trait Ages: Send + Sync {
 static POOLS: Lock<Vec<Weak<dyn Ages>>> = Lock::new(Vec::new());
 
 /// Adds a pool; it leaves by being dropped.
-pub(crate) fn add(pool: Weak<dyn Ages>) {
+pub(super) fn add(pool: Weak<dyn Ages>) {
     // Each time, though once would do: who waits in a `Once` as another thread
-    // forks leaves it locked for ever in the child.
+    // forks leaves it locked forever in the child.
     fork::listen(before_fork, in_parent, in_child);
     let mut pools = POOLS.lock();
     pools.retain(|pool| pool.strong_count() > 0);

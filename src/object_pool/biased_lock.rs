@@ -11,7 +11,7 @@ use crate::base::atomics::{AtomicBool, Ordering::Acquire, Ordering::Relaxed, Ord
 use core::cell::UnsafeCell;
 
 /// What the lock guards, and the lock.
-pub(crate) struct Biased<T> {
+pub(super) struct Biased<T> {
     busy: AtomicBool,
     taken: AtomicBool,
     value: UnsafeCell<T>,
@@ -21,7 +21,7 @@ pub(crate) struct Biased<T> {
 unsafe impl<T: Send> Sync for Biased<T> {}
 
 impl<T> Biased<T> {
-    pub(crate) fn new(value: T) -> Self {
+    pub(super) fn new(value: T) -> Self {
         Self { busy: AtomicBool::new(false), taken: AtomicBool::new(false), value: UnsafeCell::new(value) }
     }
 
@@ -31,7 +31,7 @@ impl<T> Biased<T> {
     /// One thread at a time is the owner, and hands that over with a
     /// happens-before. `work` runs no code that could come back here.
     #[inline(always)]
-    pub(crate) unsafe fn enter<R>(&self, work: impl FnOnce(&mut T) -> R) -> Option<R> {
+    pub(super) unsafe fn enter<R>(&self, work: impl FnOnce(&mut T) -> R) -> Option<R> {
         self.busy.store(true, Relaxed);
         fences::light();
         // Acquire pairs with the release that ends `take`.
@@ -48,7 +48,7 @@ impl<T> Biased<T> {
     ///
     /// # Safety
     /// `work` runs no code that could come back here.
-    pub(crate) unsafe fn take<R>(&self, work: impl FnOnce(&mut T) -> R) -> R {
+    pub(super) unsafe fn take<R>(&self, work: impl FnOnce(&mut T) -> R) -> R {
         while self.taken.compare_exchange_weak(false, true, Acquire, Relaxed).is_err() {
             fences::wait();
         }
@@ -70,7 +70,7 @@ impl<T> Biased<T> {
     /// # Safety
     /// There is no other thread, and the caller is not in.
     #[allow(dead_code, reason = "not in the model")]
-    pub(crate) unsafe fn abandon(&self, fresh: T) {
+    pub(super) unsafe fn abandon(&self, fresh: T) {
         if self.busy.load(Relaxed) || self.taken.load(Relaxed) {
             // SAFETY: by contract nobody else reaches the value.
             unsafe { self.value.get().write(fresh) };

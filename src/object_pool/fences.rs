@@ -11,7 +11,7 @@ const WORKS: u8 = 1;
 const MISSING: u8 = 2;
 
 /// To be called before the first `light`.
-pub(crate) fn prepare() {
+pub(super) fn prepare() {
     if SYSTEM.load(Relaxed) == UNKNOWN {
         SYSTEM.store(if platform::barrier() { WORKS } else { MISSING }, SeqCst);
     }
@@ -19,18 +19,18 @@ pub(crate) fn prepare() {
 
 /// The owner's half: nothing, where others have the system do it.
 #[inline(always)]
-pub(crate) fn light() {
+pub(super) fn light() {
     if SYSTEM.load(Relaxed) == WORKS { compiler_fence(SeqCst) } else { fence(SeqCst) }
 }
 
 /// The others' half.
-pub(crate) fn heavy() {
+pub(super) fn heavy() {
     if SYSTEM.load(Relaxed) != WORKS || !platform::barrier() {
         fence(SeqCst);
     }
 }
 
 /// The lock's holder may have been descheduled: let it run.
-pub(crate) fn wait() {
+pub(super) fn wait() {
     std::thread::yield_now();
 }

@@ -7,7 +7,7 @@ use core::mem;
 
 /// A shard, apart from its neighbours' cache lines.
 #[repr(align(128))]
-pub(crate) struct Shard<T> {
+pub(super) struct Shard<T> {
     tiers: Biased<Tiers<T>>,
     /// How many objects the tiers hold, for others to see before they take the lock.
     locals: AtomicUsize,
@@ -15,7 +15,7 @@ pub(crate) struct Shard<T> {
 }
 
 /// The two tiers of a shard.
-pub(crate) struct Tiers<T> {
+pub(super) struct Tiers<T> {
     local: Vec<T>,
     victim: Vec<T>,
     /// The epoch they were last aged in.
@@ -23,16 +23,29 @@ pub(crate) struct Tiers<T> {
 }
 
 /// One of the two tiers of a [`Pool`](crate::Pool).
+///
+/// ```
+/// use neap::{Pool, Tier};
+///
+/// let pool = Pool::new(|| 7);
+/// let tiers = || (pool.len(Tier::Local), pool.len(Tier::Victim));
+/// pool.put(8);
+/// assert_eq!(tiers(), (1, 0));
+/// pool.tick();
+/// assert_eq!(tiers(), (0, 1));
+/// pool.tick();
+/// assert_eq!(tiers(), (0, 0)); // dropped: nobody took it for two ticks
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tier {
     /// Active: where objects are put.
     Local,
-    /// Archived: what was local at the last tick.
+    /// Archived: what was local at the last tick. The next one drops it.
     Victim,
 }
 
 impl<T> Shard<T> {
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { tiers: Biased::new(Tiers::new()), locals: AtomicUsize::new(0), victims: AtomicUsize::new(0) }
     }
 
@@ -41,7 +54,7 @@ impl<T> Shard<T> {
     /// # Safety
     /// The caller's thread has this shard's number.
     #[inline(always)]
-    pub(crate) unsafe fn pop(&self) -> Option<T> {
+    pub(super) unsafe fn pop(&self) -> Option<T> {
         let epoch = epoch::current();
         let work = |tiers: &mut Tiers<T>| {
             let object = if tiers.epoch == epoch { tiers.local.pop() } else { None };
@@ -57,7 +70,7 @@ impl<T> Shard<T> {
     /// # Safety
     /// The caller's thread has this shard's number.
     #[inline(always)]
-    pub(crate) unsafe fn push(&self, object: T) -> Result<(), T> {
+    pub(super) unsafe fn push(&self, object: T) -> Result<(), T> {
         let epoch = epoch::current();
         let mut object = Some(object);
         let work = |tiers: &mut Tiers<T>| {
@@ -73,7 +86,7 @@ impl<T> Shard<T> {
     }
 
     /// Objects in a tier, by a look from outside.
-    pub(crate) fn len(&self, tier: Tier) -> usize {
+    pub(super) fn len(&self, tier: Tier) -> usize {
         match tier {
             Tier::Local => self.locals.load(Relaxed),
             Tier::Victim => self.victims.load(Relaxed),
@@ -81,7 +94,7 @@ impl<T> Shard<T> {
     }
 
     /// Any thread takes an object out of a tier.
-    pub(crate) fn steal(&self, tier: Tier) -> Option<T> {
+    pub(super) fn steal(&self, tier: Tier) -> Option<T> {
         if self.len(tier) == 0 {
             return None;
         }
@@ -89,7 +102,7 @@ impl<T> Shard<T> {
     }
 
     /// Any thread moves half of the local tier (but at least one object) out.
-    pub(crate) fn steal_half(&self, room: &mut Vec<T>) {
+    pub(super) fn steal_half(&self, room: &mut Vec<T>) {
         let most = room.capacity() - room.len();
         if self.len(Tier::Local) > 0 {
             self.with(|tiers| {
@@ -100,7 +113,7 @@ impl<T> Shard<T> {
     }
 
     /// Any thread puts objects into the local tier; grows it, outside the lock.
-    pub(crate) fn put(&self, objects: &mut Vec<T>) {
+    pub(super) fn put(&self, objects: &mut Vec<T>) {
         let mut larger = Vec::new();
         loop {
             let wanted = self.with(|tiers| {
@@ -124,12 +137,12 @@ impl<T> Shard<T> {
 
     /// Ends an epoch: what was local becomes victim. The victims, for the
     /// caller to drop outside every lock.
-    pub(crate) fn age(&self) -> Vec<T> {
+    pub(super) fn age(&self) -> Vec<T> {
         self.with(|tiers| mem::replace(&mut tiers.victim, mem::take(&mut tiers.local)))
     }
 
     /// Ends the epochs that have passed; what to drop.
-    pub(crate) fn catch_up(&self) -> [Vec<T>; 2] {
+    pub(super) fn catch_up(&self) -> [Vec<T>; 2] {
         self.catch_up_to(epoch::current())
     }
 
@@ -148,7 +161,7 @@ impl<T> Shard<T> {
     }
 
     /// Takes everything out, for the caller to drop.
-    pub(crate) fn empty(&self) -> [Vec<T>; 2] {
+    pub(super) fn empty(&self) -> [Vec<T>; 2] {
         self.with(|tiers| [mem::take(&mut tiers.victim), mem::take(&mut tiers.local)])
     }
 
@@ -156,7 +169,7 @@ impl<T> Shard<T> {
     ///
     /// # Safety
     /// There is no other thread, and the caller is not in the shard.
-    pub(crate) unsafe fn abandon(&self) {
+    pub(super) unsafe fn abandon(&self) {
         // SAFETY: by contract.
         unsafe { self.tiers.abandon(Tiers::new()) };
         self.with(|_| ());

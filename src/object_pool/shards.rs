@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicPtr, AtomicUsize};
 const LOOT: usize = 32;
 
 /// The shards, made as threads come.
-pub(crate) struct Shards<T> {
+pub(super) struct Shards<T> {
     table: [AtomicPtr<Shard<T>>; THREADS],
     /// Above every number that has a shard.
     end: AtomicUsize,
@@ -21,7 +21,7 @@ pub(crate) struct Shards<T> {
 }
 
 impl<T> Shards<T> {
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         fences::prepare();
         let table = [const { AtomicPtr::new(ptr::null_mut()) }; THREADS];
         Self { table, end: AtomicUsize::new(0), common: Shard::new() }
@@ -29,7 +29,7 @@ impl<T> Shards<T> {
 
     /// The calling thread's shard, if it has one.
     #[inline(always)]
-    pub(crate) fn own(&self) -> Option<&Shard<T>> {
+    pub(super) fn own(&self) -> Option<&Shard<T>> {
         let place = self.table.get(thread_number::current())?;
         // SAFETY: shards live as long as the pool. Acquire: made by a thread
         // that had the number before, perhaps.
@@ -37,7 +37,7 @@ impl<T> Shards<T> {
     }
 
     /// The same, made if need be; the common one for a thread without a number.
-    pub(crate) fn own_or_common(&self) -> &Shard<T> {
+    pub(super) fn own_or_common(&self) -> &Shard<T> {
         let Some(number) = thread_number::assign() else { return &self.common };
         if let Some(shard) = self.own() {
             return shard;
@@ -51,14 +51,14 @@ impl<T> Shards<T> {
     }
 
     /// Every shard.
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Shard<T>> {
+    pub(super) fn all(&self) -> impl Iterator<Item = &Shard<T>> {
         let numbered = self.table[..self.end.load(Acquire)].iter();
         // SAFETY: as in `own`.
         numbered.filter_map(|place| unsafe { place.load(Acquire).as_ref() }).chain([&self.common])
     }
 
     /// An object of another thread's local tier, and some more for `own`.
-    pub(crate) fn steal_local(&self, own: &Shard<T>) -> Option<T> {
+    pub(super) fn steal_local(&self, own: &Shard<T>) -> Option<T> {
         let mut loot = Vec::new();
         for other in self.all().filter(|other| !ptr::eq(*other, own) && other.len(Tier::Local) > 0) {
             loot.reserve_exact(LOOT);
@@ -72,11 +72,11 @@ impl<T> Shards<T> {
     }
 
     /// An object of any victim tier, the thread's own first.
-    pub(crate) fn steal_victim(&self, own: &Shard<T>) -> Option<T> {
+    pub(super) fn steal_victim(&self, own: &Shard<T>) -> Option<T> {
         own.steal(Tier::Victim).or_else(|| self.all().find_map(|shard| shard.steal(Tier::Victim)))
     }
 
-    pub(crate) fn len(&self, tier: Tier) -> usize {
+    pub(super) fn len(&self, tier: Tier) -> usize {
         self.all().map(|shard| shard.len(tier)).sum()
     }
 }

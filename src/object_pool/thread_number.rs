@@ -5,7 +5,7 @@ use core::mem;
 use std::cell::Cell;
 
 /// How many threads have a number at a time.
-pub(crate) const THREADS: usize = 128;
+pub(super) const THREADS: usize = 128;
 /// Of a thread that has none: not yet, no more, or since too many live.
 const NONE: usize = usize::MAX;
 
@@ -33,13 +33,13 @@ impl Drop for Guard {
 
 /// This thread's number, if it has one.
 #[inline(always)]
-pub(crate) fn current() -> usize {
+pub(super) fn current() -> usize {
     NUMBER.get()
 }
 
 /// Gives this thread a number, if one is left and the thread is not ending.
 #[cold]
-pub(crate) fn assign() -> Option<usize> {
+pub(super) fn assign() -> Option<usize> {
     if NUMBER.get() != NONE {
         return Some(NUMBER.get());
     }
@@ -53,19 +53,19 @@ pub(crate) fn assign() -> Option<usize> {
 }
 
 /// Holds the lock over a fork.
-pub(crate) fn lock_for_fork() {
+pub(super) fn lock_for_fork() {
     mem::forget(USED.lock());
 }
 
 /// # Safety
 /// Only after [`lock_for_fork`], by the same thread or its copy in the child.
-pub(crate) unsafe fn unlock_after_fork() {
+pub(super) unsafe fn unlock_after_fork() {
     // SAFETY: locked by this thread.
     unsafe { USED.force_unlock() };
 }
 
 /// In a fork's child: the other threads' numbers are free.
-pub(crate) fn keep_own() {
+pub(super) fn keep_own() {
     let own = NUMBER.get();
     let bit = |word: usize| if own / 64 == word { 1 << (own % 64) } else { 0 };
     *USED.lock() = core::array::from_fn(bit);

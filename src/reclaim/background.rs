@@ -1,4 +1,4 @@
-//! The background ticker: one thread that ticks, so that a process gone quiet
+//! The background thread: one that ticks, so that a process gone quiet
 //! gives memory back too.
 //!
 //! It is started from a slow path, once the program's own initialisers run: an
@@ -9,7 +9,7 @@
 //! While it is there, slow paths do no steps of a tick; they wake it early if
 //! memory grows. When there is nothing left to age it sleeps for good: every
 //! magazine is closed then, so whatever a thread does next with a block comes
-//! through its slow path, which wakes the ticker.
+//! through its slow path, which wakes the background thread.
 
 use crate::base::epoch;
 use crate::base::residency;
@@ -17,7 +17,7 @@ use crate::config::settings;
 use crate::platform;
 use crate::reclaim::tick;
 use crate::thread_cache::registry;
-use crate::thread_cache::thread_local::local;
+use crate::thread_cache::thread_local::this_thread;
 use core::ffi::c_void;
 use core::mem;
 use core::ptr;
@@ -26,27 +26,16 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, fence};
 use std::panic::catch_unwind;
 
 static STARTED: AtomicBool = AtomicBool::new(false);
-/// Set once the loader has done its part and runs the program's initialisers.
-static LOADED: AtomicBool = AtomicBool::new(false);
-
-#[used]
-#[cfg_attr(target_os = "linux", unsafe(link_section = ".init_array"))]
-static ON_LOAD: extern "C" fn() = on_load;
-
-extern "C" fn on_load() {
-    LOADED.store(true, Relaxed);
-}
-
-/// What the ticker does; it sleeps on this word.
-static DOES: AtomicU32 = AtomicU32::new(AT_WORK);
-const AT_WORK: u32 = 0;
+/// What the background thread does; it sleeps on this word.
+static STATE: AtomicU32 = AtomicU32::new(WORKING);
+const WORKING: u32 = 0;
 /// Sleeps until a tick is due.
-const WAITS: u32 = 1;
+const WAITING: u32 = 1;
 /// Sleeps until a slow path wakes it.
-const RESTS: u32 = 2;
+const RESTING: u32 = 2;
 
-/// Counts what slow paths do without a heap.
-static APART: AtomicU32 = AtomicU32::new(0);
+/// Counts what slow paths do without a thread cache.
+static UNCACHED: AtomicU32 = AtomicU32::new(0);
 
 /// Ticks in a row that found nothing, before it rests.
 const QUIET_TICKS: u32 = 2;
@@ -56,16 +45,16 @@ const QUIET_TICKS: u32 = 2;
 const STACK: usize = 512 << 10;
 
 /// From slow paths now and then, holding no lock: sees to it that a tick that
-/// is due is done, by the ticker if it is wanted, starting it where need be.
+/// is due is done, by the background thread if it is wanted, starting it where need be.
 pub(crate) fn poll() {
     if !STARTED.load(Relaxed) {
         tick::poll();
-        // Not for a thread that has given its heap back: it is about to end.
-        if settings::background() && LOADED.load(Relaxed) && registry::threads() > 0 {
+        // Not for a thread that has given its cache back: it is about to end.
+        if settings::background() && platform::program_is_loaded() && registry::threads() > 0 {
             start();
         }
     } else if residency::is_due() {
-        wake_from(WAITS);
+        wake_from(WAITING);
         if residency::is_overdue() {
             tick::poll();
         }
@@ -73,7 +62,6 @@ pub(crate) fn poll() {
 }
 
 /// The same from a thread that may be at its very end, and must not start one.
-#[cfg(target_os = "linux")]
 pub(crate) fn poll_without_starting() {
     if !STARTED.load(Relaxed) {
         tick::poll();
@@ -81,30 +69,30 @@ pub(crate) fn poll_without_starting() {
 }
 
 /// From every slow path, after what it did to its thread's pools, and after
-/// its lock: the ticker has something to age again.
+/// its lock: the background thread has something to age again.
 #[inline]
-pub(crate) fn rouse() {
-    if DOES.load(Relaxed) == RESTS {
-        wake_from(RESTS);
+pub(crate) fn wake() {
+    if STATE.load(Relaxed) == RESTING {
+        wake_from(RESTING);
     }
 }
 
-/// The same for what is done without a heap and its lock; how often it was.
+/// The same for what is done without a thread cache and its lock; how often it was.
 #[inline]
-pub(crate) fn rouse_apart() -> u32 {
+pub(crate) fn wake_for_uncached() -> u32 {
     // Both SeqCst, as what `rest` does in the other order: the count is seen
     // there, or that it rests is seen here.
-    let before = APART.fetch_add(1, SeqCst);
-    if DOES.load(SeqCst) == RESTS {
-        wake_from(RESTS);
+    let before = UNCACHED.fetch_add(1, SeqCst);
+    if STATE.load(SeqCst) == RESTING {
+        wake_from(RESTING);
     }
     before
 }
 
 #[cold]
 fn wake_from(state: u32) {
-    if DOES.compare_exchange(state, AT_WORK, Relaxed, Relaxed).is_ok() {
-        platform::wake(&DOES);
+    if STATE.compare_exchange(state, WORKING, Relaxed, Relaxed).is_ok() {
+        platform::wake(&STATE);
     }
 }
 
@@ -113,24 +101,9 @@ fn start() {
     if STARTED.swap(true, Relaxed) {
         return;
     }
-    // SAFETY: every pointer is to a live local; the thread needs none of them.
-    unsafe {
-        let mut all: libc::sigset_t = core::mem::zeroed();
-        let mut before: libc::sigset_t = core::mem::zeroed();
-        libc::sigfillset(&mut all);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
-        let mut attributes: libc::pthread_attr_t = core::mem::zeroed();
-        libc::pthread_attr_init(&mut attributes);
-        libc::pthread_attr_setstacksize(&mut attributes, STACK.max(libc::PTHREAD_STACK_MIN));
-        libc::pthread_attr_setdetachstate(&mut attributes, libc::PTHREAD_CREATE_DETACHED);
-        let mut thread = core::mem::zeroed();
-        let failed = libc::pthread_create(&mut thread, &attributes, run, ptr::null_mut());
-        libc::pthread_attr_destroy(&mut attributes);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &before, ptr::null_mut());
-        if failed != 0 {
-            // No thread to be had now; the next slow path tries again.
-            STARTED.store(false, Relaxed);
-        }
+    if !platform::spawn(STACK, run) {
+        // No thread to be had now; the next slow path tries again.
+        STARTED.store(false, Relaxed);
     }
 }
 
@@ -145,7 +118,7 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
                 return ptr::null_mut();
             }
         }
-        let apart = APART.load(Relaxed);
+        let apart = UNCACHED.load(Relaxed);
         let look = tick::tick_if_due();
         if look.ticked {
             // A destructor of the program's that panics ends nothing here: the
@@ -155,38 +128,38 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
         }
         if quiet < QUIET_TICKS || !rest(apart) {
             // SeqCst, as what the last thread does in the other order: it sees
-            // that the ticker waits, or is seen to have left.
-            DOES.store(WAITS, SeqCst);
+            // that the background thread waits, or is seen to have left.
+            STATE.store(WAITING, SeqCst);
             if !is_last() {
-                platform::sleep(&DOES, WAITS, Some(look.wait));
+                platform::wait(&STATE, WAITING, Some(look.wait));
             }
-            DOES.store(AT_WORK, Relaxed);
+            STATE.store(WORKING, Relaxed);
         } else {
             quiet = 0;
         }
     }
 }
 
-/// 1 if the ticker has a heap itself: a pooled object's destructor ran on it.
+/// 1 if the background thread has a cache itself: a pooled object's destructor ran on it.
 static OWN_HEAP: AtomicUsize = AtomicUsize::new(0);
 
-/// No thread has a heap but perhaps this one. The ticker then ends: a process
+/// No thread has a cache but perhaps this one. The background thread then ends: a process
 /// whose threads have all returned is over for the C library only when no
 /// thread of any kind is left, in a fork's child as well.
 fn is_last() -> bool {
     // Both SeqCst, as in `nobody_left` in the other order.
-    OWN_HEAP.store(!local().heap().is_null() as usize, SeqCst);
+    OWN_HEAP.store(!this_thread().cache().is_null() as usize, SeqCst);
     registry::threads() <= OWN_HEAP.load(SeqCst)
 }
 
-/// By a thread that leaves none or one behind: the ticker should look, if it is
+/// By a thread that leaves none or one behind: the background thread should look, if it is
 /// that one.
 fn nobody_left() {
     if registry::threads() > OWN_HEAP.load(SeqCst) {
         return;
     }
-    DOES.store(AT_WORK, SeqCst);
-    platform::wake(&DOES);
+    STATE.store(WORKING, SeqCst);
+    platform::wake(&STATE);
 }
 
 /// Sleeps until a slow path has left something to age; false if there is
@@ -195,22 +168,22 @@ fn rest(apart: u32) -> bool {
     if epoch::has_hook() {
         return false;
     }
-    DOES.store(RESTS, SeqCst);
+    STATE.store(RESTING, SeqCst);
     fence(SeqCst);
-    // Under each heap's lock: who comes through a slow path before is seen
-    // here; who comes later sees that the ticker rests.
-    if !tick::is_out() || APART.load(Relaxed) != apart || is_last() {
-        DOES.store(AT_WORK, Relaxed);
+    // Under each cache's lock: who comes through a slow path before is seen
+    // here; who comes later sees that the background thread rests.
+    if !tick::is_out() || UNCACHED.load(Relaxed) != apart || is_last() {
+        STATE.store(WORKING, Relaxed);
         return false;
     }
-    while DOES.load(Relaxed) == RESTS {
-        platform::sleep(&DOES, RESTS, None);
+    while STATE.load(Relaxed) == RESTING {
+        platform::wait(&STATE, RESTING, None);
     }
     true
 }
 
-/// In a fork's child there is no ticker; the next slow path starts one.
-pub(crate) fn forget() {
+/// In a fork's child there is no background thread; the next slow path starts one.
+pub(super) fn forget() {
     STARTED.store(false, Relaxed);
-    DOES.store(AT_WORK, Relaxed);
+    STATE.store(WORKING, Relaxed);
 }

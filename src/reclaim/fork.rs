@@ -7,7 +7,7 @@ use crate::heap::central;
 use crate::heap::mapped;
 use crate::heap::metadata;
 use crate::heap::page_heap;
-use crate::platform::Lock;
+use crate::platform::{self, Lock};
 use crate::reclaim::background;
 use crate::reclaim::tick;
 use crate::thread_cache::registry;
@@ -27,8 +27,7 @@ static IN_CHILD: Hook = Hook::new();
 /// Registers the handlers; once, at the first slow path.
 pub(crate) fn register() {
     if !REGISTERED.swap(true, Relaxed) {
-        // SAFETY: the handlers are functions of ours, for the process's whole life.
-        unsafe { libc::pthread_atfork(Some(on_fork), Some(on_parent), Some(on_child)) };
+        platform::at_fork(on_fork, on_parent, on_child);
     }
 }
 

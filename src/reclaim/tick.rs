@@ -1,7 +1,7 @@
 //! The tick: what happens at the end of an epoch, in steps small enough to be
 //! done from a slow path.
 //!
-//! Every heap is aged (its victims go home, its local tier becomes the victim
+//! Every cache is aged (its victims are returned to their spans, its local tier becomes the victim
 //! tier), then every span gives back the pages that nobody used in the epoch,
 //! then as many free runs go as nobody needed in it, then the kept mappings that
 //! stayed free are unmapped.
@@ -13,18 +13,16 @@
 
 use crate::base::epoch;
 use crate::base::residency;
-use crate::base::size_class::{GEOMETRY, PAGE, PAGES_PER_SLICE, SPAN_CLASSES};
+use crate::base::size_class::{PAGE, PAGES_PER_SLICE};
 use crate::config::settings;
 use crate::config::soft_limit;
-use crate::heap::central;
 use crate::heap::mapped;
-use crate::heap::page_heap::{self, Run};
+use crate::heap::page_heap;
 use crate::heap::segment::Segment;
-use crate::heap::span::{Kind, Span, state};
-use crate::heap::transparent_huge_pages;
+use crate::heap::sweep::Sweep;
 use crate::platform::{self, Lock};
 use crate::thread_cache::registry::{self, Member};
-use crate::thread_cache::thread_local::{NEEDS_BARRIER, local};
+use crate::thread_cache::thread_local::{NEEDS_BARRIER, this_thread};
 use core::ptr;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
@@ -43,37 +41,36 @@ const LASTING: usize = 1024;
 const LEAST_NEAR: usize = 32;
 
 /// What became of a look whether a tick is due.
-pub(crate) struct Look {
-    pub(crate) ticked: bool,
+pub(super) struct Look {
+    pub(super) ticked: bool,
     /// Nothing is left that a further tick would change.
-    pub(crate) quiet: bool,
+    pub(super) quiet: bool,
     /// Milliseconds until the next one is due.
-    pub(crate) wait: u64,
+    pub(super) wait: u64,
 }
 
 /// How far a tick has come.
 enum Phase {
     Idle,
-    Heaps(Option<&'static Member>),
+    Caches(Option<&'static Member>),
     Spans(Option<&'static Segment>, usize),
     /// The groups below the number, from the highest on.
     Runs(Option<&'static Segment>, usize),
-    Huge,
+    Mapped,
 }
 
-struct Tide {
+struct Tick {
     phase: Phase,
     /// What was in use in this epoch stays; false for a purge.
     age: bool,
-    /// Growth ended the epoch: classes that were not in demand in it have no
-    /// need of what was freed, and others do.
+    /// Growth ended the epoch.
     early: bool,
-    demand: u64,
+    sweep: Sweep,
     /// When the next tick is due, in milliseconds of the clock; 0 before the first.
     due: u64,
     /// Something aged or went back in this tick.
     busy: bool,
-    /// Of all threads, as it aged their heaps.
+    /// Of all threads, as it aged their caches.
     slow_paths: u64,
     /// Pages that became resident in the epoch that this tick ends, and those
     /// that went back since.
@@ -82,11 +79,11 @@ struct Tide {
     patience: usize,
 }
 
-static TIDE: Lock<Tide> = Lock::new(Tide {
+static TICK: Lock<Tick> = Lock::new(Tick {
     phase: Phase::Idle,
     age: true,
     early: false,
-    demand: 0,
+    sweep: Sweep::NONE,
     due: 0,
     busy: false,
     slow_paths: 0,
@@ -97,35 +94,35 @@ static TIDE: Lock<Tide> = Lock::new(Tide {
 static PAGES_RETURNED: AtomicU64 = AtomicU64::new(0);
 
 /// From slow paths, holding no lock: a step of the tick, if one is due.
-pub(crate) fn poll() {
+pub(super) fn poll() {
     registry::enter();
-    if let Some(mut tide) = TIDE.try_lock() {
-        if matches!(tide.phase, Phase::Idle) && tide.is_due() {
-            tide.begin(true);
+    if let Some(mut tick) = TICK.try_lock() {
+        if matches!(tick.phase, Phase::Idle) && tick.is_due() {
+            tick.begin(true);
         }
-        tide.step();
+        tick.step();
     }
 }
 
-/// By the ticker: one whole tick if it is due, or the rest of one.
-pub(crate) fn tick_if_due() -> Look {
+/// By the background thread: one whole tick if it is due, or the rest of one.
+pub(super) fn tick_if_due() -> Look {
     registry::enter();
-    let mut tide = TIDE.lock();
-    let idle = matches!(tide.phase, Phase::Idle);
-    let ticked = !idle || tide.is_due();
+    let mut tick = TICK.lock();
+    let idle = matches!(tick.phase, Phase::Idle);
+    let ticked = !idle || tick.is_due();
     if idle && ticked {
-        tide.begin(true);
+        tick.begin(true);
     }
-    tide.finish();
-    let wait = tide.due.saturating_sub(platform::now_ms()).max(1);
-    Look { ticked, quiet: !tide.busy, wait }
+    tick.finish();
+    let wait = tick.due.saturating_sub(platform::now_ms()).max(1);
+    Look { ticked, quiet: !tick.busy, wait }
 }
 
 /// Nothing is pooled, free and resident, or kept, and no slow path has been
 /// gone through since the last tick: a further one would change nothing until
 /// one is.
-pub(crate) fn is_out() -> bool {
-    let last = TIDE.lock().slow_paths;
+pub(super) fn is_out() -> bool {
+    let last = TICK.lock().slow_paths;
     registry::slow_paths_if_idle() == Some(last)
         && page_heap::resident_slices() == 0
         && mapped::nothing_kept()
@@ -134,18 +131,18 @@ pub(crate) fn is_out() -> bool {
 /// One whole tick, after the rest of one that is under way.
 pub(crate) fn tick() {
     registry::enter();
-    let mut tide = TIDE.lock();
-    tide.finish();
-    tide.begin(true);
-    tide.finish();
+    let mut tick = TICK.lock();
+    tick.finish();
+    tick.begin(true);
+    tick.finish();
 }
 
 /// Everything free goes back now, whenever it was used last.
 pub(crate) fn purge() {
     registry::enter();
-    let mut tide = TIDE.lock();
-    tide.finish();
-    tide.purge();
+    let mut tick = TICK.lock();
+    tick.finish();
+    tick.purge();
 }
 
 /// The same for the limit's sake, before `more` bytes come; not if a tick is
@@ -153,10 +150,10 @@ pub(crate) fn purge() {
 #[cold]
 pub(crate) fn purge_for(more: usize) {
     registry::enter();
-    if let Some(mut tide) = TIDE.try_lock() {
-        tide.finish();
-        tide.purge();
-        soft_limit::purged(more);
+    if let Some(mut tick) = TICK.try_lock() {
+        tick.finish();
+        tick.purge();
+        soft_limit::note_purge(more);
     }
 }
 
@@ -166,18 +163,18 @@ pub(crate) fn pages_returned() -> u64 {
 }
 
 /// Holds the lock over a fork.
-pub(crate) fn lock_for_fork() {
-    core::mem::forget(TIDE.lock());
+pub(super) fn lock_for_fork() {
+    core::mem::forget(TICK.lock());
 }
 
 /// # Safety
 /// Only after [`lock_for_fork`], by the same thread or its copy in the child.
-pub(crate) unsafe fn unlock_after_fork() {
+pub(super) unsafe fn unlock_after_fork() {
     // SAFETY: locked by this thread.
-    unsafe { TIDE.force_unlock() };
+    unsafe { TICK.force_unlock() };
 }
 
-impl Tide {
+impl Tick {
     fn is_due(&mut self) -> bool {
         let now = platform::now_ms();
         if self.due == 0 {
@@ -192,25 +189,26 @@ impl Tide {
             settings::check_barrier();
         }
         self.age = age;
-        (self.early, self.demand) = (residency::is_due(), central::end_demand());
+        self.early = residency::is_due();
+        self.sweep = Sweep::begin(age, self.early);
         (self.busy, self.slow_paths) = (false, 0);
-        (self.grown, self.returned) = (residency::begin(), 0);
+        (self.grown, self.returned) = (residency::take_growth(), 0);
         let near = soft_limit::left_if_near();
         settings::set_near_limit(near.is_some());
         let interval = settings::tick_interval_ms();
         let interval = if near.is_some() { (interval / 8).max(1) } else { interval };
         self.due = platform::now_ms().saturating_add(interval);
         let share = match residency::resident() {
-            little if little < SMALL => residency::LEAST,
+            little if little < SMALL => residency::MIN_GROWTH,
             resident => resident / SHARE * self.patience,
         };
-        residency::allow(near.map_or(share, |left| share.min(left / PAGE / 4).max(LEAST_NEAR)));
-        self.phase = Phase::Heaps(registry::first());
+        residency::set_growth_allowed(near.map_or(share, |left| share.min(left / PAGE / 4).max(LEAST_NEAR)));
+        self.phase = Phase::Caches(registry::first());
     }
 
     fn end(&mut self) {
         self.busy |= self.returned > 0;
-        residency::set_lasting(self.returned * 8 < self.grown.max(LASTING));
+        residency::set_growth_lasts(self.returned * 8 < self.grown.max(LASTING));
         // A tick that the clock brought says nothing of growth.
         if self.early {
             self.patience = match self.returned {
@@ -222,31 +220,23 @@ impl Tide {
     }
 
     fn purge(&mut self) {
-        // Twice, so that the local tiers go home too.
+        // Twice, so that the local tiers are returned too.
         for _ in 0..2 {
             self.begin(false);
-            while matches!(self.phase, Phase::Heaps(_)) {
+            while matches!(self.phase, Phase::Caches(_)) {
                 self.step();
             }
         }
         self.finish();
         self.age = true;
         // What spans that went would have lacked is not to come.
-        residency::begin();
+        residency::take_growth();
     }
 
     fn returned(&mut self, pages: usize) {
         self.returned += pages;
         residency::returned(pages);
         PAGES_RETURNED.fetch_add(pages as u64, Relaxed);
-    }
-
-    /// Pages of a span, which may have been part of a huge one.
-    fn returned_of(&mut self, span: Run, huge: bool, pages: usize) {
-        if huge && pages > 0 {
-            transparent_huge_pages::end(span.segment, span.first, span.slices);
-        }
-        self.returned(pages);
     }
 
     fn finish(&mut self) {
@@ -258,23 +248,30 @@ impl Tide {
     fn step(&mut self) {
         self.phase = match self.phase {
             Phase::Idle => Phase::Idle,
-            Phase::Heaps(Some(member)) => {
-                let own = ptr::eq(local().heap(), ptr::from_ref(member).cast());
-                let mut heap = member.heap.lock();
-                self.busy |= heap.age(own);
-                self.slow_paths += heap.slow_paths();
-                drop(heap);
-                Phase::Heaps(member.next())
+            Phase::Caches(Some(member)) => {
+                let own = ptr::eq(this_thread().cache(), ptr::from_ref(member).cast());
+                let mut cache = member.cache.lock();
+                self.busy |= cache.age(own);
+                self.slow_paths += cache.slow_paths();
+                drop(cache);
+                Phase::Caches(member.next())
             }
-            Phase::Heaps(None) => Phase::Spans(Segment::first(), 0),
-            Phase::Spans(Some(segment), from) => self.sweep(segment, from),
+            Phase::Caches(None) => Phase::Spans(Segment::first(), 0),
+            Phase::Spans(Some(segment), from) => match self.sweep.step(segment, from) {
+                Some(swept) => {
+                    self.busy |= swept.busy;
+                    self.returned(swept.pages);
+                    Phase::Spans(Some(segment), swept.next)
+                }
+                None => Phase::Spans(segment.next(), 0),
+            },
             Phase::Spans(None, _) => runs_of(Segment::first()),
             Phase::Runs(Some(segment), end) => self.release_runs(segment, end),
             Phase::Runs(None, _) => {
                 page_heap::end_epoch();
-                Phase::Huge
+                Phase::Mapped
             }
-            Phase::Huge => {
+            Phase::Mapped => {
                 let pages = mapped::release(!self.age) / PAGE;
                 self.returned += pages;
                 PAGES_RETURNED.fetch_add(pages as u64, Relaxed);
@@ -282,69 +279,6 @@ impl Tide {
                 Phase::Idle
             }
         };
-    }
-
-    /// Ends the epoch for the spans of the next group of 64 slices in use.
-    fn sweep(&mut self, segment: &'static Segment, from: usize) -> Phase {
-        let Some(mut slice) = page_heap::next_in_use(segment, from) else {
-            return Phase::Spans(segment.next(), 0);
-        };
-        let end = (slice / 64 + 1) * 64;
-        // Huge pages with little to return stay whole.
-        let keep = self.age && !settings::near_limit();
-        let kept = if keep { transparent_huge_pages::worth_keeping(segment, slice / 64) } else { 0 };
-        while slice < end {
-            let span = segment.span(slice);
-            let (kind, slices) = span.extent();
-            if let Kind::Class(class @ 0..SPAN_CLASSES) = kind {
-                let run = Run { segment, first: slice, slices };
-                self.end_epoch(class, span, run, kept >> (slice % 64) & 1 == 1);
-            }
-            slice += slices.max(1);
-        }
-        Phase::Spans(Some(segment), slice)
-    }
-
-    /// Of a span on `run`, on a huge page that is `kept` whole or not.
-    fn end_epoch(&mut self, class: usize, span: &'static Span, run: Run, kept: bool) {
-        // What is let be since it was used in this epoch is to be looked at again.
-        let recent = span.is_recent();
-        self.busy |= recent;
-        let huge = transparent_huge_pages::holds(run.segment, run.first);
-        let listed = match span.state.load(Relaxed) {
-            state::LISTED => true,
-            state::ATTACHED => false,
-            // Nothing but its tail to return, but its epoch ends too: what a later tick
-            // brings home from it was not used since.
-            state::FULL => {
-                let has_tail = span.has_tail(&GEOMETRY[class], self.age);
-                span.end_epoch();
-                if has_tail && !kept {
-                    self.returned_of(run, huge, central::release_tail(class, span, huge));
-                }
-                return;
-            }
-            _ => return,
-        };
-        let in_demand = (self.demand | central::demand()) >> class & 1 == 1;
-        let age = self.age && (in_demand || !self.early);
-        let stays = recent && age;
-        let to_free = listed && !stays && span.seems_empty(&GEOMETRY[class]);
-        if to_free && central::free_if_empty(class, span, false) {
-            return;
-        }
-        if kept {
-            span.end_epoch();
-        } else {
-            self.returned_of(run, huge, span.release_pages(class, age, huge));
-        }
-        // Of the class that it has by now: it may have been freed and used anew
-        // since, and then it was that class's blocks that were out meanwhile.
-        if let Kind::Class(class @ 0..SPAN_CLASSES) = span.kind() {
-            // What stays for its use in this epoch is not freed, empty or not.
-            central::after_give(class, span, !stays);
-            central::relist(class, span);
-        }
     }
 
     /// Returns free pages of a group of 64 slices, passing by groups without any.

@@ -1,23 +1,21 @@
-//! A thread's heap: for each class its magazine (the local tier), its victim
+//! A thread's cache: for each class its magazine (the local tier), its victim
 //! tier and the span it refills from; and the slow paths of its thread.
 //!
-//! Everything here is behind the heap's lock, which the owner takes in its slow
-//! path and a ticker while it ages the heap. The fast path does not: it touches
+//! Everything here is behind the cache's lock, which the owner takes in its slow
+//! path and a tick while it ages the cache. The fast path does not: it touches
 //! only `top` and slots of the open magazine.
 
 use crate::base::atomics::{AtomicUsize, Ordering::Relaxed};
 use crate::base::epoch;
-use crate::base::size_class::{CACHE_LINE, CLASSES, GEOMETRY, SPAN_CLASSES, block_size};
+use crate::base::size_class::{CACHE_LINE, CLASSES, SPAN_CLASSES, block_size};
 use crate::config::settings;
-use crate::heap::central;
-use crate::heap::free_batch::give;
+use crate::heap::free_batch;
 use crate::heap::run;
-use crate::heap::span::NO_HEAP;
 use crate::platform;
-use crate::thread_cache::class_cache::ClassPool;
+use crate::thread_cache::class_cache::ClassCache;
 use crate::thread_cache::magazine::{self, Operation};
-use crate::thread_cache::slot_memory::Area;
-use crate::thread_cache::thread_local::{Local, NEEDS_BARRIER};
+use crate::thread_cache::slot_memory::SlotMemory;
+use crate::thread_cache::thread_local::{NEEDS_BARRIER, ThreadLocal};
 use core::ptr;
 
 /// Bytes that one class's magazine may hold.
@@ -26,92 +24,100 @@ const MAGAZINE_BYTES: usize = 512 << 10;
 const LEFT_BYTES: usize = 64 << 10;
 /// Slow paths in one epoch before a magazine grows.
 const GROW_AFTER: u8 = 2;
+/// A bit for each class.
+type ClassSet = u128;
+const _: () = assert!(CLASSES <= ClassSet::BITS as usize);
 
-/// A thread's heap, behind its lock.
-pub(crate) struct Heap {
-    /// The thread's storage; none while the heap has no thread.
-    pub(crate) local: Option<&'static Local>,
+/// A thread's cache, behind its lock.
+pub(crate) struct ThreadCache {
+    /// The thread's storage; none while the cache has no thread.
+    thread: Option<&'static ThreadLocal>,
     /// What its spans are marked with.
     number: u16,
-    pub(crate) pools: [ClassPool; CLASSES],
-    /// A bit for each class whose pool may hold anything. The others are not
+    classes: [ClassCache; CLASSES],
+    /// A bit for each class whose class cache may hold anything. The others are not
     /// looked at when a thread comes or goes: they may be far away.
-    used: u128,
-    /// Where the pools' slots lie.
-    area: Area,
-    /// The area's pages went while the thread slept.
-    withdrawn: bool,
+    used: ClassSet,
+    /// Where the slots lie.
+    memory: SlotMemory,
+    /// The slots' pages went while the thread slept.
+    reclaimed: bool,
     /// Bytes that the magazines can hold.
     capacity: usize,
     /// The epoch it was last aged in.
     epoch: u64,
+    /// How often the owner came here: what a tick compares to see that nothing has
+    /// happened since, and what the looks at the clock are counted by.
+    slow_paths: u64,
+    /// Statistics, and nothing else.
     pub(crate) refills: u64,
     pub(crate) spills: u64,
 }
 
-impl Heap {
-    pub(crate) const fn new(number: u16) -> Self {
+impl ThreadCache {
+    pub(super) const fn new(number: u16) -> Self {
         Self {
-            local: None,
+            thread: None,
             number,
-            pools: [const { ClassPool::new() }; CLASSES],
+            classes: [const { ClassCache::new() }; CLASSES],
             used: 0,
-            area: Area::new(),
-            withdrawn: false,
+            memory: SlotMemory::new(),
+            reclaimed: false,
             capacity: 0,
             epoch: 0,
+            slow_paths: 0,
             refills: 0,
             spills: 0,
         }
     }
 
-    /// Makes the heap the thread's, with what its last thread left.
-    pub(crate) fn adopt(&mut self, local: &'static Local) {
-        self.local = Some(local);
+    /// Makes the cache the thread's, with what its last thread left.
+    pub(super) fn adopt(&mut self, thread: &'static ThreadLocal) {
+        self.thread = Some(thread);
         self.epoch = epoch::current();
         self.capacity = 0;
-        for class in classes(self.used) {
-            let pool = &mut self.pools[class];
-            self.capacity += pool.capacity() * block_size(class);
-            local.tops[class].store(pool.take_over(), Relaxed);
+        for class in class_numbers(self.used) {
+            let class_cache = &mut self.classes[class];
+            self.capacity += class_cache.capacity() * block_size(class);
+            thread.tops[class].store(class_cache.adopt(), Relaxed);
         }
     }
 
     /// At the thread's end. Little of what it pools stays, with the spans it
     /// comes from, for the next thread or until the next tick.
-    pub(crate) fn leave(&mut self) {
+    pub(super) fn leave(&mut self) {
         self.part(LEFT_BYTES);
     }
 
-    /// Gives everything back and leaves the thread without a heap.
-    pub(crate) fn abandon(&mut self) {
+    /// Gives everything back and leaves the thread without a thread cache.
+    pub(super) fn abandon(&mut self) {
         self.part(0);
     }
 
-    /// Takes the heap from its thread. Up to `most` bytes stay in the pools.
+    /// Takes the cache from its thread. Up to `most` bytes stay in the pools.
     fn part(&mut self, mut most: usize) {
         self.wake(None);
-        let Some(local) = self.local.take() else { return };
-        for class in classes(self.used) {
-            let (pool, top) = (&mut self.pools[class], &local.tops[class]);
-            pool.settle(top, Operation::Push);
-            let bytes = pool.count(top.load(Relaxed)) * block_size(class);
+        let Some(thread) = self.thread.take() else { return };
+        for class in class_numbers(self.used) {
+            let (class_cache, top) = (&mut self.classes[class], &thread.tops[class]);
+            class_cache.settle(top, Operation::Push);
+            let bytes = class_cache.count(top.load(Relaxed)) * block_size(class);
             if bytes > 0 && bytes <= most {
                 most -= bytes;
-                pool.leave(top);
+                class_cache.leave(top);
             } else {
-                pool.give_all(class, top);
-                pool.detach(class);
+                class_cache.free_all(class, top);
+                class_cache.detach(class);
             }
-            pool.drop_victims(class, &mut self.area);
+            class_cache.drop_victims(class, &mut self.memory);
         }
     }
 
-    /// Gives the thread's pooled blocks back, but keeps its heap.
+    /// Gives the thread's pooled blocks back, but keeps its cache.
     pub(crate) fn flush(&mut self) {
-        if let Some(local) = self.local {
+        if let Some(thread) = self.thread {
             self.abandon();
-            self.adopt(local);
+            self.adopt(thread);
         }
     }
 
@@ -122,7 +128,7 @@ impl Heap {
         self.used |= 1 << class;
         self.wake(Some((class, Operation::Pop)));
         self.age_if_unaged();
-        let block = match self.pooled(class) {
+        let block = match self.alloc_pooled(class) {
             // A fresh run need not be cleared, so it is not in here.
             None if class >= SPAN_CLASSES => return self.take_run(class, zeroed),
             None => self.take_from_spans(class),
@@ -132,70 +138,70 @@ impl Heap {
     }
 
     /// A block of either tier, if the owner's pop missed one there.
-    fn pooled(&mut self, class: usize) -> Option<usize> {
-        let top = &self.local?.tops[class];
+    fn alloc_pooled(&mut self, class: usize) -> Option<usize> {
+        let top = &self.thread?.tops[class];
         self.reopen(class, top, Operation::Pop);
-        let pool = &mut self.pools[class];
-        pool.pop(top).or_else(|| pool.rescue(top))
+        let class_cache = &mut self.classes[class];
+        class_cache.pop(top).or_else(|| class_cache.rescue(top))
     }
 
     fn take_run(&mut self, class: usize, zeroed: bool) -> *mut u8 {
-        if let Some(local) = self.local {
-            self.grow_if_pressed(class, &local.tops[class]);
+        if let Some(thread) = self.thread {
+            self.grow_if_pressed(class, &thread.tops[class]);
         }
-        alloc_run(class, zeroed)
+        run::alloc_class(class, zeroed)
     }
 
     fn take_from_spans(&mut self, class: usize) -> *mut u8 {
-        let Some(local) = self.local else { return ptr::null_mut() };
-        let top = &local.tops[class];
+        let Some(thread) = self.thread else { return ptr::null_mut() };
+        let top = &thread.tops[class];
         self.grow_if_pressed(class, top);
-        self.pools[class].refill(class, top, self.number) as *mut u8
+        self.classes[class].refill(class, top, self.number) as *mut u8
     }
 
     /// Takes a block from the owner, whose push found the magazine full or closed.
     ///
     /// A block that another thread allocated may share its cache line with
     /// blocks still in use there. Those likely to be such, a class's first in
-    /// this thread and its first after a tick, go home instead of being reused.
+    /// this thread and its first after a tick, are returned instead of being reused.
     pub(crate) fn spill(&mut self, class: usize, block: usize) {
         self.spills += 1;
         self.used |= 1 << class;
         self.wake(Some((class, Operation::Push)));
         self.age_if_unaged();
-        let Some(local) = self.local else { return give(class, &[block], true) };
-        let top = &local.tops[class];
+        let Some(thread) = self.thread else { return free_batch::free(class, &[block], true) };
+        let top = &thread.tops[class];
         let reopened = self.reopen(class, top, Operation::Push);
-        let pool = &mut self.pools[class];
-        if block_size(class) < CACHE_LINE && (reopened || pool.is_foreign()) {
-            return give(class, &[block], true);
+        let class_cache = &mut self.classes[class];
+        if block_size(class) < CACHE_LINE && (reopened || class_cache.is_foreign()) {
+            return free_batch::free(class, &[block], true);
         }
-        if pool.push(top, block) {
+        if class_cache.push(top, block) {
             return;
         }
         self.grow_if_pressed(class, top);
-        let pool = &mut self.pools[class];
-        if pool.push(top, block) {
+        let class_cache = &mut self.classes[class];
+        if class_cache.push(top, block) {
             return;
         }
-        pool.spill(class, top);
-        if !pool.push(top, block) {
-            give(class, &[block], true);
+        class_cache.spill(class, top);
+        if !class_cache.push(top, block) {
+            free_batch::free(class, &[block], true);
         }
     }
 
     /// Makes the magazine usable again. What reopens counts towards the
-    /// thread's bytes again; beyond them it starts anew, small. True if it was closed.
+    /// thread's bytes again; beyond them it starts again, small. True if it was closed.
     fn reopen(&mut self, class: usize, top: &AtomicUsize, from: Operation) -> bool {
-        let pool = &mut self.pools[class];
-        if !pool.settle(top, from) {
+        let class_cache = &mut self.classes[class];
+        if !class_cache.settle(top, from) {
             return false;
         }
-        self.capacity += pool.capacity() * block_size(class);
+        self.capacity += class_cache.capacity() * block_size(class);
         if self.capacity > settings::thread_pool_bytes() {
-            self.capacity -= pool.capacity() * block_size(class);
-            pool.give_all(class, top);
-            pool.discard_magazine(&mut self.area);
+            self.capacity -= class_cache.capacity() * block_size(class);
+            class_cache.free_all(class, top);
+            class_cache.discard_magazine(&mut self.memory);
         }
         true
     }
@@ -203,17 +209,17 @@ impl Heap {
     fn grow_if_pressed(&mut self, class: usize, top: &AtomicUsize) {
         let size = block_size(class);
         let budget = settings::thread_pool_bytes().saturating_sub(self.capacity) / size;
-        let pool = &mut self.pools[class];
-        pool.pressure = pool.pressure.saturating_add(1);
-        let capacity = pool.capacity();
-        if capacity > 0 && pool.pressure < GROW_AFTER {
+        let class_cache = &mut self.classes[class];
+        class_cache.pressure = class_cache.pressure.saturating_add(1);
+        let capacity = class_cache.capacity();
+        if capacity > 0 && class_cache.pressure < GROW_AFTER {
             return;
         }
         let most = (MAGAZINE_BYTES / size).min(capacity + budget);
         if let Some(larger) = magazine::larger(capacity, most)
-            && pool.grow(larger, top, &mut self.area)
+            && class_cache.grow(larger, top, &mut self.memory)
         {
-            pool.pressure = 0;
+            class_cache.pressure = 0;
             self.capacity += (larger - capacity) * size;
         }
     }
@@ -225,99 +231,111 @@ impl Heap {
         }
     }
 
-    /// Ends an epoch for this heap: its victims go home, the content of its
+    /// Ends an epoch for this cache: its victims are returned to their spans, the content of its
     /// magazines becomes the victims. `own` if the caller is the owner. False
     /// if there was nothing to age.
     pub(crate) fn age(&mut self, own: bool) -> bool {
-        let Some(local) = self.local else { return self.discard_magazines() };
-        if self.withdrawn || (!own && !can_close()) {
-            return !self.withdrawn;
+        let Some(thread) = self.thread else { return self.discard_magazines() };
+        if self.reclaimed || (!own && !can_close()) {
+            return !self.reclaimed;
         }
         let idle = self.is_idle();
         self.epoch = epoch::current();
-        let mut closed = 0u128;
-        for class in classes(self.used) {
-            let (pool, top) = (&mut self.pools[class], &local.tops[class]);
-            let just = pool.magazine.as_mut().is_some_and(|magazine| magazine.close(top));
-            closed |= (just as u128) << class;
+        let mut closed: ClassSet = 0;
+        for class in class_numbers(self.used) {
+            let (class_cache, top) = (&mut self.classes[class], &thread.tops[class]);
+            let just = class_cache.magazine.as_mut().is_some_and(|magazine| magazine.close(top));
+            closed |= (just as ClassSet) << class;
         }
         // Refused although it worked when the tick began: the owner may still be
         // about to commit, so nothing is taken. What was in the magazines is lost.
         let all_landed = closed == 0 || !NEEDS_BARRIER || own || platform::barrier();
         if !all_landed {
-            settings::deny_barrier();
+            settings::note_barrier_failed();
         }
-        for class in classes(self.used) {
-            let (pool, top) = (&mut self.pools[class], &local.tops[class]);
-            pool.drop_victims(class, &mut self.area);
-            pool.detach(class);
+        for class in class_numbers(self.used) {
+            let (class_cache, top) = (&mut self.classes[class], &thread.tops[class]);
+            class_cache.drop_victims(class, &mut self.memory);
+            class_cache.detach(class);
             let closed = closed >> class & 1 == 1;
-            if closed && (!all_landed || pool.archive(class, top, &mut self.area)) {
-                self.capacity -= pool.capacity() * block_size(class);
+            if closed && (!all_landed || class_cache.archive(class, top, &mut self.memory)) {
+                self.capacity -= class_cache.capacity() * block_size(class);
             }
-            pool.calm();
+            class_cache.calm();
         }
         if closed == 0 && !own {
-            self.withdraw();
+            self.reclaim();
         }
         !idle
     }
 
+    /// For each class, how many blocks are in the local and in the victim tier.
+    pub(crate) fn pooled(&self) -> impl Iterator<Item = (usize, usize)> {
+        let top = |class: usize| self.thread.map(|thread| &thread.tops[class]);
+        self.classes.iter().enumerate().map(move |(class, cache)| cache.pooled(top(class)))
+    }
+
+    /// Counts a slow path of the owner's; how many there were.
+    pub(crate) fn count_slow_path(&mut self) -> u64 {
+        self.slow_paths += 1;
+        self.slow_paths
+    }
+
     pub(crate) fn slow_paths(&self) -> u64 {
-        self.refills + self.spills
+        self.slow_paths
     }
 
     /// Nothing is pooled, and the owner's next operation comes to its slow path.
-    pub(crate) fn is_idle(&self) -> bool {
-        let owned = self.local.is_some();
-        self.withdrawn || classes(self.used).all(|class| self.pools[class].is_idle(owned))
+    pub(super) fn is_idle(&self) -> bool {
+        let owned = self.thread.is_some();
+        self.reclaimed || class_numbers(self.used).all(|class| self.classes[class].is_idle(owned))
     }
 
     /// Every magazine was closed for a whole epoch and there are no victims:
     /// the pages of all slots go.
     #[cold]
-    fn withdraw(&mut self) {
-        let pools = &mut self.pools;
-        self.withdrawn = self.area.withdraw(|word| {
-            pools
+    fn reclaim(&mut self) {
+        let classes = &mut self.classes;
+        self.reclaimed = self.memory.reclaim(|word| {
+            classes
                 .iter_mut()
-                .filter_map(|pool| pool.magazine.as_mut())
-                .for_each(|magazine| magazine.withdraw(word));
+                .filter_map(|class_cache| class_cache.magazine.as_mut())
+                .for_each(|magazine| magazine.reclaim(word));
         });
     }
 
-    /// In the owner's slow path, which `from` led to: begins anew with its
+    /// In the owner's slow path, which `from` led to: begins again with its
     /// slots if their pages went.
     #[inline]
     fn wake(&mut self, from: Option<(usize, Operation)>) {
-        if self.withdrawn {
-            self.begin_anew(from);
+        if self.reclaimed {
+            self.begin_again(from);
         }
     }
 
     /// The owner is in no operation but `from`, so no slot is looked at late
     /// any more. At most one class has a block that was under way.
     #[cold]
-    fn begin_anew(&mut self, from: Option<(usize, Operation)>) {
-        self.withdrawn = false;
-        let Some(local) = self.local else { return };
-        for class in classes(self.used) {
-            let (pool, top) = (&mut self.pools[class], &local.tops[class]);
+    fn begin_again(&mut self, from: Option<(usize, Operation)>) {
+        self.reclaimed = false;
+        let Some(thread) = self.thread else { return };
+        for class in class_numbers(self.used) {
+            let (class_cache, top) = (&mut self.classes[class], &thread.tops[class]);
             let operation = from.filter(|from| from.0 == class).map_or(Operation::Push, |from| from.1);
-            if let Some(block) = pool.forget_magazine(top, operation) {
-                give(class, &[block], true);
+            if let Some(block) = class_cache.forget_magazine(top, operation) {
+                free_batch::free(class, &[block], true);
             }
         }
-        self.area.reset();
+        self.memory.reset();
     }
 
-    /// A heap without a thread keeps no magazines beyond a tick.
+    /// A thread cache without a thread keeps no magazines beyond a tick.
     fn discard_magazines(&mut self) -> bool {
         let some = !self.is_idle();
-        for class in classes(core::mem::take(&mut self.used)) {
-            self.pools[class].discard_left(class, &mut self.area);
+        for class in class_numbers(core::mem::take(&mut self.used)) {
+            self.classes[class].discard_left(class, &mut self.memory);
         }
-        self.area.release();
+        self.memory.release();
         self.capacity = 0;
         some
     }
@@ -333,7 +351,7 @@ pub(crate) fn cleared(block: *mut u8, class: usize, zeroed: bool) -> *mut u8 {
 }
 
 /// The classes that have a bit.
-fn classes(mut bits: u128) -> impl Iterator<Item = usize> {
+fn class_numbers(mut bits: ClassSet) -> impl Iterator<Item = usize> {
     core::iter::from_fn(move || {
         let class = (bits != 0).then_some(bits.trailing_zeros() as usize)?;
         bits &= bits - 1;
@@ -341,29 +359,7 @@ fn classes(mut bits: u128) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Takes a run for a pooled class, aligned as blocks of that size are.
-pub(crate) fn alloc_run(class: usize, zeroed: bool) -> *mut u8 {
-    let size = block_size(class);
-    run::alloc(size, 1 << size.trailing_zeros(), zeroed)
-}
-
-/// One block of a class straight from a span, for a thread without a heap.
-pub(crate) fn alloc_apart(class: usize) -> *mut u8 {
-    if class >= SPAN_CLASSES {
-        return alloc_run(class, false);
-    }
-    let mut out = [0];
-    while let Some(span) = central::attach(class, NO_HEAP, true) {
-        let taken = span.take(&GEOMETRY[class], &mut out, false);
-        central::detach(class, span);
-        if taken == 1 {
-            break;
-        }
-    }
-    out[0] as *mut u8
-}
-
-/// Whether a ticker can take another thread's magazines.
+/// Whether a tick can take another thread's magazines.
 fn can_close() -> bool {
     !NEEDS_BARRIER || settings::barrier_works()
 }

@@ -1,14 +1,14 @@
 //! One class of one thread: its magazine (the local tier), its victim tier and
-//! the span it refills from. Behind the lock of the thread's heap.
+//! the span it refills from. Behind the lock of the thread's cache.
 
+use crate::base::SINGLE_THREADED;
 use crate::base::atomics::{AtomicUsize, Ordering::Relaxed};
-use crate::base::single_threaded::alone;
 use crate::base::size_class::GEOMETRY;
 use crate::heap::central;
-use crate::heap::free_batch::give;
+use crate::heap::free_batch;
 use crate::heap::span::Span;
 use crate::thread_cache::magazine::{self, Magazine, Operation};
-use crate::thread_cache::slot_memory::Area;
+use crate::thread_cache::slot_memory::SlotMemory;
 use crate::thread_cache::victims::Victims;
 
 /// Blocks that the first refill of an epoch takes from the victim tier; each
@@ -24,33 +24,33 @@ const FIRST_STEP: u16 = 64;
 const FOREIGN_FREES: u8 = 4;
 
 /// One class of one thread.
-pub(crate) struct ClassPool {
-    pub(crate) magazine: Option<Magazine>,
+pub(super) struct ClassCache {
+    pub(super) magazine: Option<Magazine>,
     victims: Victims,
     span: Option<&'static Span>,
     rescue: u16,
     /// Blocks that the next refill or spill moves at most.
     refill_step: u16,
     spill_step: u16,
-    /// Blocks in the magazine while the heap has no thread, and so no `top`.
+    /// Blocks in the magazine while the cache has no thread, and so no `top`.
     left: u16,
     /// Slow paths in this epoch, until the magazine grows.
-    pub(crate) pressure: u8,
+    pub(super) pressure: u8,
 }
 
 // SAFETY: the slots, which are atomic, and the pieces are reached under the
-// heap's lock only, whichever thread holds it.
-unsafe impl Send for ClassPool {}
+// cache's lock only, whichever thread holds it.
+unsafe impl Send for ClassCache {}
 
-impl ClassPool {
+impl ClassCache {
     /// Ends the epoch: the next one starts with small steps again.
-    pub(crate) fn calm(&mut self) {
+    pub(super) fn calm(&mut self) {
         self.rescue = FIRST_RESCUE;
         (self.refill_step, self.spill_step) = (FIRST_STEP, FIRST_STEP);
         self.pressure = 0;
     }
 
-    pub(crate) const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self {
             magazine: None,
             victims: Victims::new(),
@@ -63,43 +63,43 @@ impl ClassPool {
         }
     }
 
-    pub(crate) fn capacity(&self) -> usize {
+    pub(super) fn capacity(&self) -> usize {
         self.magazine.as_ref().map_or(0, Magazine::capacity)
     }
 
     /// At a thread's end: its magazine stays, with what is in it.
-    pub(crate) fn leave(&mut self, top: &AtomicUsize) {
+    pub(super) fn leave(&mut self, top: &AtomicUsize) {
         self.left = self.count(top.load(Relaxed)) as u16;
         top.store(magazine::top_of_none(), Relaxed);
     }
 
     /// Gives what is in the magazine to the spans; the owner's `top` leaves it.
-    pub(crate) fn give_all(&mut self, class: usize, top: &AtomicUsize) {
-        self.give_lowest(class, self.count(top.load(Relaxed)), true);
+    pub(super) fn free_all(&mut self, class: usize, top: &AtomicUsize) {
+        self.free_lowest(class, self.count(top.load(Relaxed)), true);
         top.store(magazine::top_of_none(), Relaxed);
     }
 
     /// The `top` of the next thread.
-    pub(crate) fn take_over(&mut self) -> usize {
+    pub(super) fn adopt(&mut self) -> usize {
         let left = core::mem::take(&mut self.left) as usize;
         self.magazine.as_ref().map_or(magazine::top_of_none(), |magazine| magazine.top(left))
     }
 
-    /// By a tick that finds the heap without a thread.
-    pub(crate) fn discard_left(&mut self, class: usize, area: &mut Area) {
+    /// By a tick that finds the cache without a thread.
+    pub(super) fn discard_left(&mut self, class: usize, memory: &mut SlotMemory) {
         let left = core::mem::take(&mut self.left);
-        self.give_lowest(class, left as usize, true);
+        self.free_lowest(class, left as usize, true);
         self.detach(class);
-        self.discard_magazine(area);
+        self.discard_magazine(memory);
     }
 
     /// Blocks in the open magazine.
-    pub(crate) fn count(&self, top: usize) -> usize {
+    pub(super) fn count(&self, top: usize) -> usize {
         self.magazine.as_ref().map_or(0, |magazine| magazine.count(top))
     }
 
     /// Blocks in the two tiers, as a look from outside sees them.
-    pub(crate) fn pooled(&self, top: Option<&AtomicUsize>) -> (usize, usize) {
+    pub(super) fn pooled(&self, top: Option<&AtomicUsize>) -> (usize, usize) {
         let closed = self.magazine.as_ref().is_some_and(Magazine::is_closed);
         let count = top.map_or(self.left as usize, |top| self.count(top.load(Relaxed)));
         let local = if closed { 0 } else { count };
@@ -108,13 +108,13 @@ impl ClassPool {
 
     /// Nothing to age: no magazine, or a closed one if there is an owner, whom
     /// that sends to the slow path; no victims, no span.
-    pub(crate) fn is_idle(&self, owned: bool) -> bool {
+    pub(super) fn is_idle(&self, owned: bool) -> bool {
         let closed = self.magazine.as_ref().is_none_or(|magazine| owned && magazine.is_closed());
         closed && self.victims.count() == 0 && self.span.is_none()
     }
 
     /// See [`Magazine::settle`]; without a magazine, undoes a pop.
-    pub(crate) fn settle(&mut self, top: &AtomicUsize, from: Operation) -> bool {
+    pub(super) fn settle(&mut self, top: &AtomicUsize, from: Operation) -> bool {
         match &mut self.magazine {
             Some(magazine) => magazine.settle(top, from),
             None => {
@@ -124,33 +124,33 @@ impl ClassPool {
         }
     }
 
-    /// By the ticker, after the barrier: makes the content of the magazine it
+    /// By a tick, after the barrier: makes the content of the magazine it
     /// closed the victims. False if the owner's commit overtook the close.
-    pub(crate) fn archive(&mut self, class: usize, top: &AtomicUsize, area: &mut Area) -> bool {
+    pub(super) fn archive(&mut self, class: usize, top: &AtomicUsize, memory: &mut SlotMemory) -> bool {
         let Some(magazine) = &mut self.magazine else { return false };
         let Some(count) = magazine.content_if_closed(top) else { return false };
-        if count > 0 && !self.victims.fill(magazine.blocks(count), area) {
-            self.give_lowest(class, count, false);
+        if count > 0 && !self.victims.fill(magazine.blocks(count), memory) {
+            self.free_lowest(class, count, false);
         }
         true
     }
 
-    /// Only the owner may, and a heap without a thread.
-    pub(crate) fn discard_magazine(&mut self, area: &mut Area) {
+    /// Only the owner may, and a thread cache without a thread.
+    pub(super) fn discard_magazine(&mut self, memory: &mut SlotMemory) {
         if let Some(magazine) = self.magazine.take() {
-            magazine.discard(area);
+            magazine.discard(memory);
         }
     }
 
-    /// By the owner, whose magazines were withdrawn: there is none any more.
+    /// By the owner, whose magazines were reclaimed: there is none any more.
     /// Gives the block that an operation left behind.
-    pub(crate) fn forget_magazine(&mut self, top: &AtomicUsize, from: Operation) -> Option<usize> {
+    pub(super) fn forget_magazine(&mut self, top: &AtomicUsize, from: Operation) -> Option<usize> {
         let left = self.magazine.take()?.left_behind(top, from);
         top.store(magazine::top_of_none(), Relaxed);
         left
     }
 
-    pub(crate) fn pop(&mut self, top: &AtomicUsize) -> Option<usize> {
+    pub(super) fn pop(&mut self, top: &AtomicUsize) -> Option<usize> {
         let magazine = self.magazine.as_ref()?;
         let count = magazine.count(top.load(Relaxed)).checked_sub(1)?;
         top.store(magazine.top(count), Relaxed);
@@ -160,13 +160,13 @@ impl ClassPool {
     /// Whether a block freed now is one of the first few of a class of which
     /// the thread has allocated none. A thread that goes on freeing them gets a
     /// magazine all the same.
-    pub(crate) fn is_foreign(&mut self) -> bool {
+    pub(super) fn is_foreign(&mut self) -> bool {
         let foreign = self.magazine.is_none() && self.pressure < FOREIGN_FREES;
         self.pressure += foreign as u8;
         foreign
     }
 
-    pub(crate) fn push(&mut self, top: &AtomicUsize, block: usize) -> bool {
+    pub(super) fn push(&mut self, top: &AtomicUsize, block: usize) -> bool {
         let Some(magazine) = &self.magazine else { return false };
         let count = magazine.count(top.load(Relaxed));
         let room = count < magazine.capacity();
@@ -178,23 +178,23 @@ impl ClassPool {
     }
 
     /// Moves some victims back to the empty magazine and pops one.
-    pub(crate) fn rescue(&mut self, top: &AtomicUsize) -> Option<usize> {
+    pub(super) fn rescue(&mut self, top: &AtomicUsize) -> Option<usize> {
         let most = self.rescue as usize;
         self.rescue = self.rescue.saturating_mul(2);
         match &mut self.magazine {
             Some(magazine) => {
                 let most = most.min(magazine.capacity());
-                let count = self.victims.take(magazine.empty_slots(most));
+                let count = self.victims.pop_into(magazine.empty_slots(most));
                 top.store(magazine.top(count), Relaxed);
                 self.pop(top)
             }
-            None => self.victims.take_one(),
+            None => self.victims.pop(),
         }
     }
 
     /// Fills up to three quarters of the empty magazine from spans and pops one; 0 without memory.
-    /// `heap` is the number of its heap.
-    pub(crate) fn refill(&mut self, class: usize, top: &AtomicUsize, heap: u16) -> usize {
+    /// `cache` is the number of its cache.
+    pub(super) fn refill(&mut self, class: usize, top: &AtomicUsize, cache: u16) -> usize {
         let geometry = &GEOMETRY[class];
         let most = self.refill_step as usize;
         self.refill_step = self.refill_step.saturating_mul(2);
@@ -208,9 +208,9 @@ impl ClassPool {
         let mut count = 0;
         // Not all the way: a few blocks of a nearly full span will do.
         while count * 4 < out.len() {
-            let Some(span) = self.span.or_else(|| central::attach(class, heap, few)) else { break };
+            let Some(span) = self.span.or_else(|| central::attach(class, cache, few)) else { break };
             self.span = Some(span);
-            let taken = span.take(geometry, &mut out[count..], alone());
+            let taken = span.alloc(geometry, &mut out[count..], SINGLE_THREADED.is_on());
             count += taken;
             if taken == 0 {
                 self.span = None;
@@ -225,30 +225,30 @@ impl ClassPool {
     }
 
     /// Gives the older ones of a full magazine back to their spans.
-    pub(crate) fn spill(&mut self, class: usize, top: &AtomicUsize) {
+    pub(super) fn spill(&mut self, class: usize, top: &AtomicUsize) {
         let count = self.count(top.load(Relaxed));
         let most = most_of(count).min(self.spill_step as usize);
         self.spill_step = self.spill_step.saturating_mul(2);
         self.refill_step = FIRST_STEP;
-        self.give_lowest(class, most, true);
+        self.free_lowest(class, most, true);
         let Some(magazine) = &self.magazine else { return };
         magazine.drop_lowest(most, count);
         top.store(magazine.top(count - most), Relaxed);
     }
 
     /// Gives the `count` lowest blocks to their spans; the slots stay as they are.
-    pub(crate) fn give_lowest(&mut self, class: usize, count: usize, by_program: bool) {
+    pub(super) fn free_lowest(&mut self, class: usize, count: usize, by_program: bool) {
         if let Some(magazine) = &self.magazine {
-            give(class, magazine.blocks(count), by_program);
+            free_batch::free(class, magazine.blocks(count), by_program);
         }
     }
 
-    pub(crate) fn drop_victims(&mut self, class: usize, area: &mut Area) {
-        give(class, self.victims.blocks(), false);
-        self.victims.discard(area);
+    pub(super) fn drop_victims(&mut self, class: usize, memory: &mut SlotMemory) {
+        free_batch::free(class, self.victims.blocks(), false);
+        self.victims.discard(memory);
     }
 
-    pub(crate) fn detach(&mut self, class: usize) {
+    pub(super) fn detach(&mut self, class: usize) {
         if let Some(span) = self.span.take() {
             central::detach(class, span);
         }
@@ -256,14 +256,14 @@ impl ClassPool {
 
     /// Moves to a larger magazine; false without memory. Only the owner may,
     /// since it is then in no operation on the old one.
-    pub(crate) fn grow(&mut self, capacity: usize, top: &AtomicUsize, area: &mut Area) -> bool {
-        let Some(larger) = Magazine::new(capacity, area) else { return false };
+    pub(super) fn grow(&mut self, capacity: usize, top: &AtomicUsize, memory: &mut SlotMemory) -> bool {
+        let Some(larger) = Magazine::new(capacity, memory) else { return false };
         let count = self.count(top.load(Relaxed));
         if let Some(old) = self.magazine.take() {
             for index in 1..=count {
                 larger.slot(index).store(old.slot(index).load(Relaxed), Relaxed);
             }
-            old.discard(area);
+            old.discard(memory);
         }
         top.store(larger.top(count), Relaxed);
         self.magazine = Some(larger);

@@ -1,7 +1,16 @@
+//! A thread's cache: for each class a magazine of free blocks (the local tier),
+//! which the fast path pops from and pushes to, and the victims (the victim
+//! tier), which the next tick returns to their spans.
+//!
+//! The owner reaches its magazines without a lock; everything else is behind the
+//! cache's lock, which the owner takes in its slow path and a tick while it ages
+//! the cache. The registry lists every cache, so that a tick finds those of
+//! sleeping threads too.
+
 pub(crate) mod cache;
-pub(crate) mod class_cache;
-pub(crate) mod magazine;
+mod class_cache;
+mod magazine;
 pub(crate) mod registry;
-pub(crate) mod slot_memory;
+mod slot_memory;
 pub(crate) mod thread_local;
-pub(crate) mod victims;
+mod victims;

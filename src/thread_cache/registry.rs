@@ -1,27 +1,26 @@
-//! Every thread's heap, so that a ticker finds them: threads join at their
-//! first allocation and leave by a pthread key's destructor. Heaps are never
+//! Every thread's cache, so that a background thread finds them: threads join at their
+//! first allocation and leave by a pthread key's destructor. Caches are never
 //! unmapped; those without a thread serve the next one.
 
+use crate::base::SINGLE_THREADED;
 use crate::base::hook::Hook;
-use crate::base::single_threaded;
-#[cfg(target_os = "linux")]
 use crate::heap::live_map;
 use crate::heap::metadata;
-use crate::heap::span::NO_HEAP;
-use crate::platform::Lock;
-use crate::thread_cache::cache::Heap;
-use crate::thread_cache::thread_local::{Local, Phase, local};
+use crate::heap::span::NO_CACHE;
+use crate::platform::{ExitKey, Lock};
+use crate::thread_cache::cache::ThreadCache;
+use crate::thread_cache::thread_local::{Phase, ThreadLocal, this_thread};
 use core::ffi::c_void;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU16, AtomicUsize};
 
-/// A heap and its place in the list of all.
+/// A cache and its place in the list of all.
 pub(crate) struct Member {
-    pub(crate) heap: Lock<Heap>,
+    pub(crate) cache: Lock<ThreadCache>,
     /// Taken by a thread, or by one that is about to have it.
     used: AtomicBool,
-    /// Where its last thread came from: [`Local::origin`].
+    /// Where its last thread came from: [`ThreadLocal::origin`].
     origin: AtomicU16,
     next: AtomicPtr<Member>,
 }
@@ -31,20 +30,17 @@ static FIRST: AtomicPtr<Member> = AtomicPtr::new(ptr::null_mut());
 static JOINING: Lock<Joining> = Lock::new(Joining { key: None, idle: 0, made: 0 });
 
 struct Joining {
-    key: Option<libc::pthread_key_t>,
+    key: Option<ExitKey>,
     /// Members without a thread.
     idle: usize,
     /// The number of the last member made; after 65,535 the first come again.
     made: u16,
 }
 
-/// Another thread than the first has entered; set behind the lock.
-static ENTERED: AtomicBool = AtomicBool::new(false);
-
 /// Members without a thread that one which joins looks at; each is a line far away.
 const CANDIDATES: usize = 8;
 
-/// Threads that have a heap.
+/// Threads that have a cache.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
 /// Every member, newest first.
@@ -64,56 +60,53 @@ impl Member {
     }
 }
 
-/// This thread's heap; none while it gets it, after it has given it back, and
+/// This thread's cache; none while it gets it, after it has given it back, and
 /// without memory for one.
 #[inline]
 pub(crate) fn current() -> Option<&'static Member> {
-    let local = local();
-    match local.phase() {
-        // SAFETY: an alive thread's heap is set, and never unmapped.
-        Phase::Alive => unsafe { local.heap().cast::<Member>().as_ref() },
-        Phase::Unborn => join(local).or_else(without_heap),
-        Phase::Apart => without_heap(),
+    let thread = this_thread();
+    match thread.phase() {
+        // SAFETY: an alive thread's cache is set, and never unmapped.
+        Phase::Cached => unsafe { thread.cache().cast::<Member>().as_ref() },
+        Phase::New => join(thread).or_else(without_cache),
+        Phase::Uncached => without_cache(),
     }
 }
 
-fn without_heap() -> Option<&'static Member> {
+fn without_cache() -> Option<&'static Member> {
     enter();
     None
 }
 
-/// Before this thread changes spans otherwise than behind its own heap's lock:
-/// from here on, the first thread is not alone any more.
+/// Before this thread changes spans otherwise than behind its own cache's lock:
+/// from here on, the process is not single-threaded any more.
 #[inline]
 pub(crate) fn enter() {
-    let heap = local().heap();
-    let first = !heap.is_null() && ptr::eq(heap, FIRST.load(Relaxed).cast());
-    // Acquire pairs with the release in `end_alone`: who sees this set sees the
-    // first thread alone no more.
-    if !first && !ENTERED.load(Acquire) {
-        end_alone(&JOINING.lock());
+    let cache = this_thread().cache();
+    let first = !cache.is_null() && ptr::eq(cache, FIRST.load(Relaxed).cast());
+    if !first && !SINGLE_THREADED.is_over() {
+        end_single_threaded(&JOINING.lock());
     }
 }
 
-/// Takes the lock behind which the first thread works alone, if it does.
 #[cold]
-fn end_alone(_joining: &Joining) {
-    for member in all() {
-        let _heap = member.heap.lock();
-        single_threaded::end();
-    }
-    single_threaded::end();
-    ENTERED.store(true, Release);
+fn end_single_threaded(_joining: &Joining) {
+    SINGLE_THREADED.end(|off| {
+        for member in all() {
+            let _cache = member.cache.lock();
+            off();
+        }
+    });
 }
 
-/// Slow paths of all threads so far, if no heap has anything to age. Whoever
+/// Slow paths of all threads so far, if no cache has anything to age. Whoever
 /// joins or comes through a slow path after the look, comes after what the
 /// caller did before it.
 pub(crate) fn slow_paths_if_idle() -> Option<u64> {
     let _joining = JOINING.lock();
     all().try_fold(0, |sum, member| {
-        let heap = member.heap.lock();
-        heap.is_idle().then(|| sum + heap.slow_paths())
+        let cache = member.cache.lock();
+        cache.is_idle().then(|| sum + cache.slow_paths())
     })
 }
 
@@ -122,39 +115,36 @@ pub(crate) fn threads() -> usize {
 }
 
 #[cold]
-fn join(local: &'static Local) -> Option<&'static Member> {
+fn join(thread: &'static ThreadLocal) -> Option<&'static Member> {
     // What is allocated in here (by the C library, where its malloc is ours)
     // goes straight to the spans.
-    local.set_phase(Phase::Apart);
+    thread.set_phase(Phase::Uncached);
     let Some((member, key)) = claim() else {
-        local.set_phase(Phase::Unborn);
+        thread.set_phase(Phase::New);
         return None;
     };
-    // SAFETY: the key is valid; the value is only a mark.
-    let failed = unsafe { libc::pthread_setspecific(key, ptr::from_ref(member).cast()) };
-    if failed != 0 {
+    if !key.set(ptr::from_ref(member).cast()) {
         release(member);
-        local.set_phase(Phase::Unborn);
+        thread.set_phase(Phase::New);
         return None;
     }
-    member.heap.lock().adopt(local);
-    local.set_heap(ptr::from_ref(member).cast_mut().cast());
-    local.set_phase(Phase::Alive);
+    member.cache.lock().adopt(thread);
+    thread.set_cache(ptr::from_ref(member).cast_mut().cast());
+    thread.set_phase(Phase::Cached);
     Some(member)
 }
 
-fn claim() -> Option<(&'static Member, libc::pthread_key_t)> {
+fn claim() -> Option<(&'static Member, ExitKey)> {
     let mut joining = JOINING.lock();
     let key = joining.key()?;
     let idle = joining.idle > 0;
-    #[cfg(target_os = "linux")]
     if first().is_some() {
-        live_map::share();
+        live_map::set_shared();
     }
-    if !ENTERED.load(Relaxed) {
-        if first().is_none() { single_threaded::begin() } else { end_alone(&joining) }
+    if !SINGLE_THREADED.is_over() {
+        if first().is_none() { SINGLE_THREADED.begin() } else { end_single_threaded(&joining) }
     }
-    let found = if idle { choose(local().origin()) } else { None };
+    let found = if idle { choose(this_thread().origin()) } else { None };
     let member = match found {
         Some(member) => {
             joining.idle -= 1;
@@ -163,8 +153,8 @@ fn claim() -> Option<(&'static Member, libc::pthread_key_t)> {
         None => create(&mut joining)?,
     };
     member.used.store(true, Relaxed);
-    member.origin.store(local().origin(), Relaxed);
-    // SeqCst: see where the ticker ends.
+    member.origin.store(this_thread().origin(), Relaxed);
+    // SeqCst: see where the background thread ends.
     THREADS.fetch_add(1, SeqCst);
     Some((member, key))
 }
@@ -187,7 +177,7 @@ fn release(member: &'static Member) {
     let mut joining = JOINING.lock();
     member.used.store(false, Relaxed);
     joining.idle += 1;
-    // SeqCst, as what the ticker does before it rests: either it sees the
+    // SeqCst, as what the background thread does before it rests: either it sees the
     // count, or the last thread's call below sees that it rests.
     THREADS.fetch_sub(1, SeqCst);
 }
@@ -195,32 +185,29 @@ fn release(member: &'static Member) {
 /// What to call when a thread has left and one or none is there.
 static NEARLY_EMPTY: Hook = Hook::new();
 
-/// Has `call` called whenever a thread that had a heap has left, and at most
+/// Has `call` called whenever a thread that had a cache has left, and at most
 /// one other has one.
 pub(crate) fn when_nearly_empty(call: fn()) {
     NEARLY_EMPTY.set(call);
 }
 
 fn create(joining: &mut Joining) -> Option<&'static Member> {
-    let member: NonNull<Member> = metadata::take(size_of::<Member>())?.cast();
+    let member: NonNull<Member> = metadata::alloc(size_of::<Member>())?.cast();
     let next = AtomicPtr::new(FIRST.load(Relaxed));
-    joining.made = joining.made.checked_add(1).unwrap_or(NO_HEAP + 1);
-    let heap = Lock::new(Heap::new(joining.made));
-    let (used, origin) = (AtomicBool::new(true), AtomicU16::new(NO_HEAP));
+    joining.made = joining.made.checked_add(1).unwrap_or(NO_CACHE + 1);
+    let cache = Lock::new(ThreadCache::new(joining.made));
+    let (used, origin) = (AtomicBool::new(true), AtomicU16::new(NO_CACHE));
     // SAFETY: the piece is ours and large enough.
-    unsafe { member.write(Member { heap, used, origin, next }) };
+    unsafe { member.write(Member { cache, used, origin, next }) };
     FIRST.store(member.as_ptr(), Release);
     // SAFETY: just written, never given back.
     Some(unsafe { member.as_ref() })
 }
 
 impl Joining {
-    fn key(&mut self) -> Option<libc::pthread_key_t> {
+    fn key(&mut self) -> Option<ExitKey> {
         if self.key.is_none() {
-            let mut key = 0;
-            // SAFETY: the pointer is to a live key; the destructor is ours.
-            let failed = unsafe { libc::pthread_key_create(&mut key, Some(leave)) };
-            self.key = (failed == 0).then_some(key);
+            self.key = ExitKey::new(leave);
         }
         self.key
     }
@@ -230,23 +217,23 @@ impl Joining {
 /// what they allocate and free goes straight to the spans, so nothing is kept
 /// that a later destructor would have to give back.
 extern "C" fn leave(member: *mut c_void) {
-    let local = local();
-    local.set_phase(Phase::Apart);
-    local.set_heap(ptr::null_mut());
+    let thread = this_thread();
+    thread.set_phase(Phase::Uncached);
+    thread.set_cache(ptr::null_mut());
     // SAFETY: the value that `join` set; members are never unmapped.
     let Some(member) = (unsafe { member.cast::<Member>().as_ref() }) else { return };
-    member.heap.lock().leave();
+    member.cache.lock().leave();
     release(member);
     if threads() <= 1 {
         NEARLY_EMPTY.run();
     }
 }
 
-/// Holds the registry and every heap over a fork.
+/// Holds the registry and every cache over a fork.
 pub(crate) fn lock_for_fork() {
     core::mem::forget(JOINING.lock());
     for member in all() {
-        core::mem::forget(member.heap.lock());
+        core::mem::forget(member.cache.lock());
     }
 }
 
@@ -255,18 +242,18 @@ pub(crate) fn lock_for_fork() {
 pub(crate) unsafe fn unlock_after_fork() {
     for member in all() {
         // SAFETY: locked by this thread.
-        unsafe { member.heap.force_unlock() };
+        unsafe { member.cache.force_unlock() };
     }
     // SAFETY: as above.
     unsafe { JOINING.force_unlock() };
 }
 
-/// In a fork's child: the heaps of threads that do not exist there give
+/// In a fork's child: the caches of threads that do not exist there give
 /// everything back. What such a thread was just pushing or popping is lost.
 pub(crate) fn abandon_orphans() {
-    let own = local().heap().cast::<Member>();
+    let own = this_thread().cache().cast::<Member>();
     for member in all().filter(|member| !ptr::eq(*member, own) && member.used.load(Relaxed)) {
-        member.heap.lock().abandon();
+        member.cache.lock().abandon();
         release(member);
     }
 }

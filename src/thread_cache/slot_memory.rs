@@ -3,39 +3,39 @@
 //!
 //! A sleeping thread may have been interrupted between looking a slot up and
 //! reading or writing it, and goes on there whenever it wakes. So the place
-//! stays its own for ever; only the pages go, by being moved away: the system
+//! stays its own forever; only the pages go, by being moved away: the system
 //! does that in one step, so a late write lies either on the pages moved or on
 //! the fresh ones in their place, and a late read sees what was there, or a
-//! null, which is a fence.
+//! null, which is a sentinel.
 
 use crate::base::size_class::{CACHE_LINE, PAGE};
 use crate::platform::{self, Lock};
 use core::ptr::{self, NonNull};
 
 /// Room for every class's magazine and victims at their largest, and for what
-/// magazines outgrew. Without room a magazine does not grow and victims go home at once.
+/// magazines outgrew. Without room a magazine does not grow and victims are returned at once.
 const SIZE: usize = 256 << 10;
 const SMALLEST: usize = 64;
 /// Sizes of pieces: powers of two up to the largest magazine, and a cache line more,
 /// so that those of one size do not all lie in the same few sets of a cache.
 const LISTS: usize = 6;
 
-/// One thread's place for slots, behind its heap's lock.
-pub(crate) struct Area {
+/// One thread's place for slots, behind its cache's lock.
+pub(super) struct SlotMemory {
     start: Option<NonNull<u8>>,
     /// Bytes of it that were handed out.
     next: usize,
-    free: [*mut Free; LISTS],
+    lists: [*mut Free; LISTS],
 }
 
 struct Free {
     next: *mut Free,
 }
 
-// SAFETY: the pointers are into the area, which the holder of the lock reaches.
-unsafe impl Send for Area {}
+// SAFETY: the pointers are into the memory, which the holder of the lock reaches.
+unsafe impl Send for SlotMemory {}
 
-/// Where pages are moved to; taken under the tide's lock, so free over a fork.
+/// Where pages are moved to; taken under the tick's lock, so free over a fork.
 static ASIDE: Lock<Aside> = Lock::new(Aside::Unmade);
 
 enum Aside {
@@ -46,17 +46,17 @@ enum Aside {
     GivenUp,
 }
 
-impl Area {
-    pub(crate) const fn new() -> Self {
-        Self { start: None, next: 0, free: [ptr::null_mut(); LISTS] }
+impl SlotMemory {
+    pub(super) const fn new() -> Self {
+        Self { start: None, next: 0, lists: [ptr::null_mut(); LISTS] }
     }
 
     /// A piece of at least `bytes` bytes, aligned to 64; its content is arbitrary.
-    pub(crate) fn take(&mut self, bytes: usize) -> Option<NonNull<u8>> {
+    pub(super) fn alloc(&mut self, bytes: usize) -> Option<NonNull<u8>> {
         let (size, list) = piece(bytes)?;
-        if let Some(piece) = NonNull::new(self.free[list]) {
+        if let Some(piece) = NonNull::new(self.lists[list]) {
             // SAFETY: a listed piece is free and holds a link.
-            self.free[list] = unsafe { piece.as_ref().next };
+            self.lists[list] = unsafe { piece.as_ref().next };
             return Some(piece.cast());
         }
         let start = match self.start {
@@ -66,28 +66,28 @@ impl Area {
         if self.next + size > SIZE {
             return None;
         }
-        // SAFETY: within the area.
+        // SAFETY: within the slot memory.
         let piece = unsafe { start.add(self.next) };
         self.next += size;
         Some(piece)
     }
 
-    /// Gives a piece back.
+    /// Frees a piece.
     ///
     /// # Safety
-    /// `piece` came from `take(bytes)` with the same `bytes` and is used no more.
-    pub(crate) unsafe fn give(&mut self, piece: NonNull<u8>, bytes: usize) {
+    /// `piece` came from `alloc(bytes)` with the same `bytes` and is used no more.
+    pub(super) unsafe fn free(&mut self, piece: NonNull<u8>, bytes: usize) {
         let Some((_, list)) = self::piece(bytes) else { return };
         let piece = piece.cast::<Free>();
         // SAFETY: the piece is ours again, and large and aligned enough for a link.
-        unsafe { piece.write(Free { next: self.free[list] }) };
-        self.free[list] = piece.as_ptr();
+        unsafe { piece.write(Free { next: self.lists[list] }) };
+        self.lists[list] = piece.as_ptr();
     }
 
-    /// Moves all pages away; the area reads as zero then, and its pieces are
+    /// Moves all pages away; the slot memory reads as zero then, and its pieces are
     /// still where they are. `visit` gets the words of it as they were, by their
-    /// address in the area. False if there is nothing, or the system cannot.
-    pub(crate) fn withdraw(&self, visit: impl FnOnce(&dyn Fn(usize) -> usize)) -> bool {
+    /// address in the slot memory. False if there is nothing, or the system cannot.
+    pub(super) fn reclaim(&self, visit: impl FnOnce(&dyn Fn(usize) -> usize)) -> bool {
         let Some(start) = self.start.filter(|_| self.next > 0) else { return false };
         let mut aside = ASIDE.lock();
         let place = match *aside {
@@ -118,13 +118,13 @@ impl Area {
         true
     }
 
-    /// Begins anew; no piece is in use any more, not even by a late reader.
-    pub(crate) fn reset(&mut self) {
+    /// Begins again; no piece is in use any more, not even by a late reader.
+    pub(super) fn reset(&mut self) {
         *self = Self { start: self.start, ..Self::new() };
     }
 
     /// The same, and the pages go.
-    pub(crate) fn release(&mut self) {
+    pub(super) fn release(&mut self) {
         if let Some(start) = self.start.filter(|_| self.next > 0) {
             // SAFETY: whole pages of a reservation of ours, in no use by contract.
             unsafe { platform::release(start.as_ptr(), self.next.next_multiple_of(PAGE)) };
@@ -146,32 +146,32 @@ mod tests {
 
     #[test]
     fn a_piece_given_back_is_taken_again() {
-        let mut area = Area::new();
-        let first = area.take(130).unwrap();
+        let mut memory = SlotMemory::new();
+        let first = memory.alloc(130).unwrap();
         // SAFETY: just taken, with the same size.
-        unsafe { area.give(first, 130) };
-        assert_eq!(area.take(200), Some(first));
-        assert!(area.take(4096).is_none());
+        unsafe { memory.free(first, 130) };
+        assert_eq!(memory.alloc(200), Some(first));
+        assert!(memory.alloc(4096).is_none());
     }
 
     #[test]
     fn large_pieces_begin_in_different_sets_of_a_cache() {
-        let mut area = Area::new();
-        let lines = (0..32).map(|_| area.take(2048).unwrap().as_ptr() as usize / CACHE_LINE % 64);
+        let mut memory = SlotMemory::new();
+        let lines = (0..32).map(|_| memory.alloc(2048).unwrap().as_ptr() as usize / CACHE_LINE % 64);
         assert_eq!(lines.collect::<std::collections::HashSet<_>>().len(), 32);
     }
 
     #[test]
     fn what_is_withdrawn_is_shown_and_reads_as_null() {
-        let mut area = Area::new();
-        assert!(!area.withdraw(|_| panic!("nothing there")));
-        let pieces: Vec<_> = (0..40).map(|_| area.take(2048).unwrap().cast::<usize>()).collect();
+        let mut memory = SlotMemory::new();
+        assert!(!memory.reclaim(|_| panic!("nothing there")));
+        let pieces: Vec<_> = (0..40).map(|_| memory.alloc(2048).unwrap().cast::<usize>()).collect();
         for (index, piece) in pieces.iter().enumerate() {
             // SAFETY: ours.
             unsafe { piece.write(index + 1) };
         }
         let mut seen = Vec::new();
-        let done = area.withdraw(|word| {
+        let done = memory.reclaim(|word| {
             seen.extend(pieces.iter().map(|piece| word(piece.as_ptr() as usize)));
         });
         // Kernels before 5.7 cannot; then all is as it was.
@@ -182,7 +182,7 @@ mod tests {
             // SAFETY: ours.
             assert_eq!(unsafe { piece.read() }, if done { 0 } else { index + 1 });
         }
-        area.release();
-        assert_eq!(area.take(64).map(|piece| piece.cast()), Some(pieces[0]));
+        memory.release();
+        assert_eq!(memory.alloc(64).map(|piece| piece.cast()), Some(pieces[0]));
     }
 }

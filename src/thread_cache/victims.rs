@@ -1,28 +1,28 @@
 //! The victim tier: blocks that were local at the last tick.
 
-use crate::thread_cache::slot_memory::Area;
+use crate::thread_cache::slot_memory::SlotMemory;
 use core::ptr::NonNull;
 use core::slice;
 
 /// One class's victims, in a piece of their own.
-pub(crate) struct Victims {
+pub(super) struct Victims {
     blocks: Option<NonNull<usize>>,
     count: u16,
     room: u16,
 }
 
-// SAFETY: the piece is reached under the heap's lock only.
+// SAFETY: the piece is reached under the cache's lock only.
 unsafe impl Send for Victims {}
 impl Victims {
-    pub(crate) const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self { blocks: None, count: 0, room: 0 }
     }
 
-    pub(crate) fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.count as usize
     }
 
-    pub(crate) fn blocks(&self) -> &[usize] {
+    pub(super) fn blocks(&self) -> &[usize] {
         match self.blocks {
             // SAFETY: the piece holds `count` blocks.
             Some(blocks) => unsafe { slice::from_raw_parts(blocks.as_ptr(), self.count()) },
@@ -31,8 +31,8 @@ impl Victims {
     }
 
     /// Copies blocks in; the tier is empty. False without memory.
-    pub(crate) fn fill(&mut self, blocks: &[usize], area: &mut Area) -> bool {
-        let Some(piece) = area.take(size_of_val(blocks)) else { return false };
+    pub(super) fn fill(&mut self, blocks: &[usize], memory: &mut SlotMemory) -> bool {
+        let Some(piece) = memory.alloc(size_of_val(blocks)) else { return false };
         let piece = piece.cast::<usize>();
         // SAFETY: the piece, ours alone, has as many words.
         unsafe { piece.copy_from_nonoverlapping(NonNull::from(blocks).cast(), blocks.len()) };
@@ -42,22 +42,22 @@ impl Victims {
     }
 
     /// Moves up to `out.len()` blocks out, the last freed first.
-    pub(crate) fn take(&mut self, out: &mut [usize]) -> usize {
+    pub(super) fn pop_into(&mut self, out: &mut [usize]) -> usize {
         let count = out.len().min(self.count());
         out[..count].copy_from_slice(&self.blocks()[self.count() - count..]);
         self.count -= count as u16;
         count
     }
 
-    pub(crate) fn take_one(&mut self) -> Option<usize> {
+    pub(super) fn pop(&mut self) -> Option<usize> {
         let mut out = [0];
-        (self.take(&mut out) == 1).then_some(out[0])
+        (self.pop_into(&mut out) == 1).then_some(out[0])
     }
 
-    pub(crate) fn discard(&mut self, area: &mut Area) {
+    pub(super) fn discard(&mut self, memory: &mut SlotMemory) {
         if let Some(piece) = self.blocks.take() {
             // SAFETY: the piece that `fill` took, of the same size.
-            unsafe { area.give(piece.cast(), self.room as usize * size_of::<usize>()) };
+            unsafe { memory.free(piece.cast(), self.room as usize * size_of::<usize>()) };
         }
         *self = Self::new();
     }

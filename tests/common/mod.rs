@@ -46,7 +46,7 @@ pub fn child_succeeds(test: &str, environment: &[(&str, &str)], body: impl FnOnc
 
 /// The figures of the size class with blocks of so many bytes.
 pub fn class_of(block_size: usize) -> ClassStats {
-    *neap::stats().classes.iter().find(|class| class.block_size == block_size).expect("the class")
+    *neap::stats().classes().iter().find(|class| class.block_size == block_size).expect("the class")
 }
 
 /// A property test tries `cases`, or as many as `PROPTEST_CASES` asks for. What failed is

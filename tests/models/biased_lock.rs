@@ -3,12 +3,6 @@
 //! `RUSTFLAGS="--cfg loom" cargo test --release --test model_biased_lock`
 #![cfg(loom)]
 
-#[path = "../../src/object_pool"]
-mod object_pool {
-    pub(crate) mod biased_lock;
-    use super::fences;
-}
-
 /// What `biased_lock.rs` imports from the crate, on loom's atomics.
 mod base {
     pub(crate) mod atomics {
@@ -16,77 +10,84 @@ mod base {
     }
 }
 
-/// A barrier that one side runs for both is a full fence on each.
-mod fences {
-    use loom::sync::atomic::{Ordering::SeqCst, fence};
+#[path = "../../src/object_pool"]
+mod object_pool {
+    mod biased_lock;
 
-    pub(crate) fn light() {
-        fence(SeqCst);
+    /// A barrier that one side runs for both is a full fence on each.
+    mod fences {
+        use loom::sync::atomic::{Ordering::SeqCst, fence};
+
+        pub(crate) fn light() {
+            fence(SeqCst);
+        }
+
+        pub(crate) fn heavy() {
+            fence(SeqCst);
+        }
+
+        pub(crate) fn wait() {
+            loom::thread::yield_now();
+        }
     }
 
-    pub(crate) fn heavy() {
-        fence(SeqCst);
+    mod model {
+        use super::biased_lock::Biased;
+        use loom::cell::UnsafeCell;
+        use loom::sync::Arc;
+
+        /// Loom's cell panics if two threads are in it at once.
+        type Guarded = Arc<Biased<UnsafeCell<usize>>>;
+
+        fn add(cell: &mut UnsafeCell<usize>) {
+            cell.with_mut(|value| {
+                // SAFETY: what the model is to show.
+                unsafe { *value += 1 }
+            });
+        }
+
+        fn check(model: impl Fn() + Send + Sync + 'static) {
+            let mut builder = loom::model::Builder::new();
+            builder.preemption_bound = Some(3);
+            builder.check(model);
+        }
+
+        #[test]
+        fn the_owner_and_others_exclude_each_other() {
+            check(|| {
+                let lock: Guarded = Arc::new(Biased::new(UnsafeCell::new(0)));
+                let other = lock.clone();
+                // SAFETY: `add` comes back nowhere.
+                let other = loom::thread::spawn(move || unsafe { other.take(add) });
+                // SAFETY: this thread is the only owner.
+                let mut done = unsafe { lock.enter(add) }.is_some() as usize;
+                // SAFETY: as above.
+                done += unsafe { lock.enter(add) }.is_some() as usize;
+                other.join().unwrap();
+                // SAFETY: as above.
+                let sum = unsafe { lock.take(|cell| cell.with(|value| *value)) };
+                assert_eq!(sum, done + 1);
+            });
+        }
+
+        #[test]
+        fn a_new_owner_sees_what_the_old_one_did() {
+            check(|| {
+                let lock: Guarded = Arc::new(Biased::new(UnsafeCell::new(0)));
+                let old = lock.clone();
+                let thief = lock.clone();
+                // SAFETY: owner until it ends.
+                let old = loom::thread::spawn(move || unsafe { old.enter(add) }.is_some() as usize);
+                // SAFETY: `add` comes back nowhere.
+                let thief = loom::thread::spawn(move || unsafe { thief.take(add) });
+                let mut done = old.join().unwrap();
+                // SAFETY: the old owner has ended, which `join` orders.
+                done += unsafe { lock.enter(add) }.is_some() as usize;
+                thief.join().unwrap();
+                // SAFETY: as above.
+                let sum = unsafe { lock.take(|cell| cell.with(|value| *value)) };
+                assert_eq!(sum, done + 1);
+            });
+        }
     }
-
-    pub(crate) fn wait() {
-        loom::thread::yield_now();
-    }
-}
-
-use loom::cell::UnsafeCell;
-use loom::sync::Arc;
-use object_pool::biased_lock::Biased;
-
-/// Loom's cell panics if two threads are in it at once.
-type Guarded = Arc<Biased<UnsafeCell<usize>>>;
-
-fn add(cell: &mut UnsafeCell<usize>) {
-    cell.with_mut(|value| {
-        // SAFETY: what the model is to show.
-        unsafe { *value += 1 }
-    });
-}
-
-fn check(model: impl Fn() + Send + Sync + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
-    builder.check(model);
-}
-
-#[test]
-fn the_owner_and_others_exclude_each_other() {
-    check(|| {
-        let lock: Guarded = Arc::new(Biased::new(UnsafeCell::new(0)));
-        let other = lock.clone();
-        // SAFETY: `add` comes back nowhere.
-        let other = loom::thread::spawn(move || unsafe { other.take(add) });
-        // SAFETY: this thread is the only owner.
-        let mut done = unsafe { lock.enter(add) }.is_some() as usize;
-        // SAFETY: as above.
-        done += unsafe { lock.enter(add) }.is_some() as usize;
-        other.join().unwrap();
-        // SAFETY: as above.
-        let sum = unsafe { lock.take(|cell| cell.with(|value| *value)) };
-        assert_eq!(sum, done + 1);
-    });
-}
-
-#[test]
-fn a_new_owner_sees_what_the_old_one_did() {
-    check(|| {
-        let lock: Guarded = Arc::new(Biased::new(UnsafeCell::new(0)));
-        let old = lock.clone();
-        let thief = lock.clone();
-        // SAFETY: owner until it ends.
-        let old = loom::thread::spawn(move || unsafe { old.enter(add) }.is_some() as usize);
-        // SAFETY: `add` comes back nowhere.
-        let thief = loom::thread::spawn(move || unsafe { thief.take(add) });
-        let mut done = old.join().unwrap();
-        // SAFETY: the old owner has ended, which `join` orders.
-        done += unsafe { lock.enter(add) }.is_some() as usize;
-        thief.join().unwrap();
-        // SAFETY: as above.
-        let sum = unsafe { lock.take(|cell| cell.with(|value| *value)) };
-        assert_eq!(sum, done + 1);
-    });
 }

@@ -1,4 +1,4 @@
-//! A span's bitmap, modelled: the real `span.rs` on loom's atomics, which try
+//! A span's bitmap, modelled: the real `heap/span` on loom's atomics, which try
 //! every interleaving and every value that the orderings allow.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test --release --test model_bitmap`
@@ -9,12 +9,6 @@ mod base {
     #[allow(dead_code, reason = "the model needs the geometry alone")]
     pub(crate) mod size_class;
     pub(crate) use crate::stand_ins::{atomics, fatal, residency};
-}
-
-#[path = "../../src/heap"]
-mod heap {
-    #[allow(dead_code, reason = "the model needs the bitmap alone")]
-    pub(crate) mod span;
 }
 
 mod stand_ins;
@@ -29,139 +23,148 @@ mod platform {
     }
 }
 
-use base::size_class::{GEOMETRY, PAGE, class_of};
-use heap::span::{Span, state};
-use loom::sync::Arc;
-use loom::thread;
-use stand_ins::atomics::Ordering;
+#[path = "../../src/heap"]
+mod heap {
+    #[allow(dead_code, reason = "the model needs the bitmap alone")]
+    mod span;
 
-/// Every schedule with at most two preemptions: the full space is too large here.
-fn bounded(model: impl Fn() + Send + Sync + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(2);
-    builder.check(model);
-}
+    // Within the heap, since nothing outside it may do what the model does.
+    mod model {
+        use super::span::{Span, bits_between, state};
+        use crate::base::size_class::{GEOMETRY, PAGE, class_of};
+        use crate::stand_ins::atomics::Ordering;
+        use loom::sync::Arc;
+        use loom::thread;
 
-/// 32 KiB blocks: eight to a span, one word, and eight pages to a block.
-const SIZE: usize = 32 << 10;
-const BASE: usize = 1 << 30;
+        /// Every schedule with at most two preemptions: the full space is too large here.
+        fn bounded(model: impl Fn() + Send + Sync + 'static) {
+            let mut builder = loom::model::Builder::new();
+            builder.preemption_bound = Some(2);
+            builder.check(model);
+        }
 
-fn span() -> (usize, Arc<Span>) {
-    let class = class_of(SIZE);
-    let span = Arc::new(Span::new());
-    span.start(class, BASE, u64::MAX, false);
-    (class, span)
-}
+        /// 32 KiB blocks: eight to a span, one word, and eight pages to a block.
+        const SIZE: usize = 32 << 10;
+        const BASE: usize = 1 << 30;
 
-/// Takes up to `count` blocks, as their numbers.
-fn take(span: &Span, class: usize, count: usize) -> Vec<usize> {
-    let mut out = vec![0; count];
-    let taken = span.take(&GEOMETRY[class], &mut out, false);
-    out[..taken].iter().map(|slot| (slot - BASE) / SIZE).collect()
-}
+        fn span() -> (usize, Arc<Span>) {
+            let class = class_of(SIZE);
+            let span = Arc::new(Span::new());
+            span.start(class, BASE, u64::MAX, false);
+            (class, span)
+        }
 
-fn give(span: &Span, class: usize, block: usize) {
-    span.note_use(heap::span::bits_between(block * SIZE / PAGE, (block * SIZE + SIZE - 1) / PAGE));
-    span.give(&GEOMETRY[class], 0, 1 << block, false);
-}
+        /// Takes up to `count` blocks, as their numbers.
+        fn alloc(span: &Span, class: usize, count: usize) -> Vec<usize> {
+            let mut out = vec![0; count];
+            let taken = span.alloc(&GEOMETRY[class], &mut out, false);
+            out[..taken].iter().map(|slot| (slot - BASE) / SIZE).collect()
+        }
 
-#[test]
-fn a_block_given_while_others_are_taken_is_nowhere_twice() {
-    loom::model(|| {
-        let (class, span) = span();
-        let mine = take(&span, class, 2);
-        let giver = {
-            let span = Arc::clone(&span);
-            thread::spawn(move || mine.into_iter().for_each(|block| give(&span, class, block)))
-        };
-        let mut all = take(&span, class, 7);
-        giver.join().unwrap();
-        all.extend(take(&span, class, 8));
-        all.sort();
-        assert_eq!(all, [0, 1, 2, 3, 4, 5, 6, 7]);
-    });
-}
+        fn free(span: &Span, class: usize, block: usize) {
+            span.note_use(bits_between(block * SIZE / PAGE, (block * SIZE + SIZE - 1) / PAGE));
+            span.free(&GEOMETRY[class], 0, 1 << block, false);
+        }
 
-/// A span that its owner leaves as full is listed by whoever gives a block at
-/// that moment, or by the owner, who sees the block: it is never forgotten.
-#[test]
-fn a_full_span_that_gets_a_block_is_found() {
-    loom::model(|| {
-        let (class, span) = span();
-        let geometry = &GEOMETRY[class];
-        let all = take(&span, class, 8);
-        // As `central::after_give` and `central::list`.
-        let list = |span: &Span| {
-            span.state.load(Ordering::Acquire) == state::FULL
-                && span
-                    .state
-                    .compare_exchange(state::FULL, state::LISTED, Ordering::AcqRel, Ordering::Relaxed)
-                    .is_ok()
-        };
-        let giver = {
-            let span = Arc::clone(&span);
-            thread::spawn(move || {
-                give(&span, class, all[0]);
-                list(&span)
-            })
-        };
-        let left_full = span.set_full(geometry);
-        let listed_by_owner = !left_full && list(&span);
-        let listed_by_giver = giver.join().unwrap();
-        assert!(
-            listed_by_owner != listed_by_giver,
-            "left full: {left_full}, by the owner: {listed_by_owner}"
-        );
-    });
-}
+        #[test]
+        fn a_block_given_while_others_are_taken_is_nowhere_twice() {
+            loom::model(|| {
+                let (class, span) = span();
+                let mine = alloc(&span, class, 2);
+                let freer = {
+                    let span = Arc::clone(&span);
+                    thread::spawn(move || mine.into_iter().for_each(|block| free(&span, class, block)))
+                };
+                let mut all = alloc(&span, class, 7);
+                freer.join().unwrap();
+                all.extend(alloc(&span, class, 8));
+                all.sort();
+                assert_eq!(all, [0, 1, 2, 3, 4, 5, 6, 7]);
+            });
+        }
 
-/// Returning pages takes bits as an allocation does, so it can race with
-/// allocation and free.
-#[test]
-fn pages_return_beside_take_and_give() {
-    bounded(|| {
-        let (class, span) = span();
-        let mut kept = take(&span, class, 6);
-        let back = kept.pop().unwrap();
-        let user = {
-            let span = Arc::clone(&span);
-            thread::spawn(move || {
-                let more = take(&span, class, 1);
-                give(&span, class, back);
-                more
-            })
-        };
-        span.release_pages(class, false, false);
-        let mut all = user.join().unwrap();
-        all.extend(take(&span, class, 8));
-        all.extend(kept);
-        all.sort();
-        assert_eq!(all, [0, 1, 2, 3, 4, 5, 6, 7], "no block lost or doubled");
-    });
-}
+        /// A span that its owner leaves as full is listed by whoever gives a block at
+        /// that moment, or by the owner, who sees the block: it is never forgotten.
+        #[test]
+        fn a_full_span_that_gets_a_block_is_found() {
+            loom::model(|| {
+                let (class, span) = span();
+                let geometry = &GEOMETRY[class];
+                let all = alloc(&span, class, 8);
+                // As `central::after_free` and `central::list`.
+                let list = |span: &Span| {
+                    span.state.load(Ordering::Acquire) == state::FULL
+                        && span
+                            .state
+                            .compare_exchange(state::FULL, state::LISTED, Ordering::AcqRel, Ordering::Relaxed)
+                            .is_ok()
+                };
+                let freer = {
+                    let span = Arc::clone(&span);
+                    thread::spawn(move || {
+                        free(&span, class, all[0]);
+                        list(&span)
+                    })
+                };
+                let left_full = span.set_full(geometry);
+                let listed_by_owner = !left_full && list(&span);
+                let listed_by_freer = freer.join().unwrap();
+                assert!(
+                    listed_by_owner != listed_by_freer,
+                    "left full: {left_full}, by the owner: {listed_by_owner}"
+                );
+            });
+        }
 
-#[test]
-#[should_panic(expected = "double free")]
-fn a_double_free_while_its_span_is_being_freed_is_caught() {
-    loom::model(|| {
-        let (class, span) = span();
-        assert!(span.take_whole(&GEOMETRY[class]));
-        give(&span, class, 3);
-        span.refuse_given(&GEOMETRY[class]);
-    });
-}
+        /// Returning pages takes bits as an allocation does, so it can race with
+        /// allocation and free.
+        #[test]
+        fn pages_return_beside_take_and_give() {
+            bounded(|| {
+                let (class, span) = span();
+                let mut kept = alloc(&span, class, 6);
+                let back = kept.pop().unwrap();
+                let user = {
+                    let span = Arc::clone(&span);
+                    thread::spawn(move || {
+                        let more = alloc(&span, class, 1);
+                        free(&span, class, back);
+                        more
+                    })
+                };
+                span.release_pages(class, false, false);
+                let mut all = user.join().unwrap();
+                all.extend(alloc(&span, class, 8));
+                all.extend(kept);
+                all.sort();
+                assert_eq!(all, [0, 1, 2, 3, 4, 5, 6, 7], "no block lost or doubled");
+            });
+        }
 
-#[test]
-#[should_panic(expected = "double free")]
-fn a_double_free_is_caught_whoever_comes_second() {
-    loom::model(|| {
-        let (class, span) = span();
-        let block = take(&span, class, 1)[0];
-        let other = {
-            let span = Arc::clone(&span);
-            thread::spawn(move || give(&span, class, block))
-        };
-        give(&span, class, block);
-        other.join().unwrap();
-    });
+        #[test]
+        #[should_panic(expected = "double free")]
+        fn a_double_free_while_its_span_is_being_freed_is_caught() {
+            loom::model(|| {
+                let (class, span) = span();
+                assert!(span.claim_all(&GEOMETRY[class]));
+                free(&span, class, 3);
+                span.abort_if_freed_since(&GEOMETRY[class]);
+            });
+        }
+
+        #[test]
+        #[should_panic(expected = "double free")]
+        fn a_double_free_is_caught_whoever_comes_second() {
+            loom::model(|| {
+                let (class, span) = span();
+                let block = alloc(&span, class, 1)[0];
+                let other = {
+                    let span = Arc::clone(&span);
+                    thread::spawn(move || free(&span, class, block))
+                };
+                free(&span, class, block);
+                other.join().unwrap();
+            });
+        }
+    }
 }

@@ -1,5 +1,5 @@
-//! The lists of spans with free blocks, modelled: the real `central.rs` and
-//! `span.rs` on loom's atomics. A span may be emptied, freed and used anew for
+//! The lists of spans with free blocks, modelled: the real `heap/central.rs` and
+//! `heap/span` on loom's atomics. A span may be emptied, freed and used again for
 //! another class while some still act on what they saw of it; it must never come
 //! to the first class's lists again.
 //!
@@ -11,15 +11,6 @@ mod base {
     #[allow(dead_code, reason = "the model needs the geometry alone")]
     pub(crate) mod size_class;
     pub(crate) use crate::stand_ins::{atomics, fatal, residency};
-}
-
-#[path = "../../src/heap"]
-mod heap {
-    #[allow(dead_code, reason = "the model needs the lists alone")]
-    pub(crate) mod central;
-    #[allow(dead_code, reason = "the model needs the bitmap alone")]
-    pub(crate) mod span;
-    pub(crate) use crate::{page_heap, segment};
 }
 
 mod stand_ins;
@@ -88,225 +79,240 @@ mod platform {
     /// # Safety
     /// None needed: nothing is returned.
     pub(crate) unsafe fn release_part(start: *mut u8, _: usize, _: bool) -> bool {
-        let span =
-            super::segment::Segment.span((start.addr() - super::BASE) / crate::base::size_class::SLICE);
-        assert!(span.is_class(super::B), "pages on which another class's blocks lie");
+        super::heap::assert_of_class_b(start.addr());
         true
     }
 }
 
-mod segment {
-    use crate::heap::span::Span;
+#[path = "../../src/heap"]
+mod heap {
+    #[allow(dead_code, reason = "the model needs the lists alone")]
+    mod central;
+    #[allow(dead_code, reason = "the model needs the bitmap alone")]
+    mod span;
+
+    // Within the heap, since nothing outside it may do what the model does.
+    mod segment {
+        use super::span::Span;
+        use std::sync::atomic::{AtomicPtr, Ordering::SeqCst};
+
+        /// The one segment: room for two spans of four slices.
+        pub(crate) struct Segment;
+
+        pub(crate) static SPANS: [AtomicPtr<Span>; 2] = [const { AtomicPtr::new(std::ptr::null_mut()) }; 2];
+
+        impl Segment {
+            pub(crate) fn of(_: usize) -> Option<&'static Segment> {
+                Some(&Segment)
+            }
+
+            pub(crate) fn slice_of(&self, address: usize) -> usize {
+                (address - super::BASE) / crate::base::size_class::SLICE
+            }
+
+            pub(crate) fn span(&self, slice: usize) -> &'static Span {
+                // SAFETY: leaked by `fresh`.
+                unsafe { &*SPANS[slice / 4].load(SeqCst) }
+            }
+        }
+    }
+
+    mod page_heap {
+        use super::segment::Segment;
+        use crate::platform::Lock;
+
+        /// Which places are free. A lock, so that who takes one sees what was done with it.
+        pub(crate) static FREE: Lock<[bool; 2]> = Lock::new([true; 2]);
+
+        #[allow(dead_code, reason = "all runs here are of four slices")]
+        pub(crate) struct Run {
+            pub(crate) segment: &'static Segment,
+            pub(crate) first: usize,
+            pub(crate) slices: usize,
+        }
+
+        impl Run {
+            pub(crate) fn start(&self) -> usize {
+                super::BASE + self.first * crate::base::size_class::SLICE
+            }
+        }
+
+        pub(crate) fn alloc(slices: usize, _: usize, _: bool) -> Option<(Run, u64)> {
+            let mut free = FREE.lock();
+            let number = free.iter().position(|&free| free)?;
+            free[number] = false;
+            Some((Run { segment: &Segment, first: number * 4, slices }, u64::MAX))
+        }
+
+        pub(crate) fn free(run: Run, _: u64, _: bool) {
+            let was_free = std::mem::replace(&mut FREE.lock()[run.first / 4], true);
+            assert!(!was_free, "slices given twice");
+        }
+
+        pub(crate) fn mask(count: usize) -> u64 {
+            if count >= 64 { u64::MAX } else { (1 << count) - 1 }
+        }
+    }
+
+    use crate::base::size_class::{GEOMETRY, class_of};
+    use loom::thread;
+    use page_heap::FREE;
+    use span::Span;
     use std::sync::atomic::{AtomicPtr, Ordering::SeqCst};
 
-    /// The one segment: room for two spans of four slices.
-    pub(crate) struct Segment;
+    const BASE: usize = 1 << 30;
 
-    pub(crate) static SPANS: [AtomicPtr<Span>; 2] = [const { AtomicPtr::new(std::ptr::null_mut()) }; 2];
+    /// Both in spans of four slices and one word: of eight blocks, and of nine.
+    const A: usize = class_of(32 << 10);
+    const B: usize = class_of(28 << 10);
 
-    impl Segment {
-        pub(crate) fn of(_: usize) -> Option<&'static Segment> {
-            Some(&Segment)
-        }
-
-        pub(crate) fn slice_of(&self, address: usize) -> usize {
-            (address - super::BASE) / crate::base::size_class::SLICE
-        }
-
-        pub(crate) fn span(&self, slice: usize) -> &'static Span {
-            // SAFETY: leaked by `fresh`.
-            unsafe { &*SPANS[slice / 4].load(SeqCst) }
-        }
-    }
-}
-
-mod page_heap {
-    use super::segment::Segment;
-    use crate::platform::Lock;
-
-    /// Which places are free. A lock, so that who takes one sees what was done with it.
-    pub(crate) static FREE: Lock<[bool; 2]> = Lock::new([true; 2]);
-
-    #[allow(dead_code, reason = "all runs here are of four slices")]
-    pub(crate) struct Run {
-        pub(crate) segment: &'static Segment,
-        pub(crate) first: usize,
-        pub(crate) slices: usize,
+    /// Pages are about to be returned: no other class's blocks lie on them.
+    pub(crate) fn assert_of_class_b(address: usize) {
+        let segment = segment::Segment;
+        assert!(
+            segment.span(segment.slice_of(address)).is_class(B),
+            "pages on which another class's blocks lie"
+        );
     }
 
-    impl Run {
-        pub(crate) fn start(&self) -> usize {
-            super::BASE + self.first * crate::base::size_class::SLICE
-        }
+    /// New spans for a run of a model; a class has one on its list, of which a block is out,
+    /// and one in hand, of which all are. Of another, the lock is made.
+    fn fresh(class: usize, other: usize) -> &'static Span {
+        let place = |place: &AtomicPtr<Span>| place.store(Box::leak(Box::new(Span::new())), SeqCst);
+        segment::SPANS.iter().for_each(place);
+        crate::platform::RUN.fetch_add(1, SeqCst);
+        *FREE.lock() = [true; 2];
+        let full = central::attach(class, 1, false).expect("a span");
+        let all = GEOMETRY[class].blocks as usize;
+        assert_eq!(full.alloc(&GEOMETRY[class], &mut vec![0; all], false), all);
+        let listed = central::attach(class, 1, false).expect("another");
+        assert_eq!(listed.alloc(&GEOMETRY[class], &mut [0; 1], false), 1);
+        central::detach(class, listed);
+        central::relist(other, full);
+        central::detach(class, full);
+        full
     }
 
-    pub(crate) fn take(slices: usize, _: usize, _: bool) -> Option<(Run, u64)> {
-        let mut free = FREE.lock();
-        let number = free.iter().position(|&free| free)?;
-        free[number] = false;
-        Some((Run { segment: &Segment, first: number * 4, slices }, u64::MAX))
+    /// All blocks of a full span come back, and it is freed.
+    fn free_all_of(class: usize, span: &'static Span) {
+        let geometry = &GEOMETRY[class];
+        let word_is_free = span.free(geometry, 0, geometry.block_bits(0), false);
+        central::after_free(class, span, word_is_free);
+        central::free_if_empty(class, span, false);
     }
 
-    pub(crate) fn give(run: Run, _: u64, _: bool) {
-        let was_free = std::mem::replace(&mut FREE.lock()[run.first / 4], true);
-        assert!(!was_free, "slices given twice");
+    /// One that is attached, with all blocks free.
+    fn detach_and_free(class: usize, span: &'static Span) {
+        central::detach(class, span);
+        central::free_if_empty(class, span, false);
     }
 
-    pub(crate) fn mask(count: usize) -> u64 {
-        if count >= 64 { u64::MAX } else { (1 << count) - 1 }
+    /// All blocks of one that is attached come back.
+    fn detach_and_free_all(class: usize, span: &'static Span) {
+        central::detach(class, span);
+        free_all_of(class, span);
     }
-}
 
-use base::size_class::{GEOMETRY, class_of};
-use heap::central;
-use heap::span::Span;
-use loom::thread;
-use page_heap::FREE;
-use std::sync::atomic::{AtomicPtr, Ordering::SeqCst};
-
-const BASE: usize = 1 << 30;
-
-/// Both in spans of four slices and one word: of eight blocks, and of nine.
-const A: usize = class_of(32 << 10);
-const B: usize = class_of(28 << 10);
-
-/// New spans for a run of a model; a class has one on its list, of which a block is out,
-/// and one in hand, of which all are. Of another, the lock is made.
-fn fresh(class: usize, other: usize) -> &'static Span {
-    let place = |place: &AtomicPtr<Span>| place.store(Box::leak(Box::new(Span::new())), SeqCst);
-    segment::SPANS.iter().for_each(place);
-    platform::RUN.fetch_add(1, SeqCst);
-    *FREE.lock() = [true; 2];
-    let full = central::attach(class, 1, false).expect("a span");
-    let all = GEOMETRY[class].blocks as usize;
-    assert_eq!(full.take(&GEOMETRY[class], &mut vec![0; all], false), all);
-    let listed = central::attach(class, 1, false).expect("another");
-    assert_eq!(listed.take(&GEOMETRY[class], &mut [0; 1], false), 1);
-    central::detach(class, listed);
-    central::relist(other, full);
-    central::detach(class, full);
-    full
-}
-
-/// All blocks of a full span come back, and it is freed.
-fn home(class: usize, span: &'static Span) {
-    let geometry = &GEOMETRY[class];
-    let filled = span.give(geometry, 0, geometry.full_word(0), false);
-    central::after_give(class, span, filled);
-    central::free_if_empty(class, span, false);
-}
-
-/// One that is attached, with all blocks free.
-fn detach_and_free(class: usize, span: &'static Span) {
-    central::detach(class, span);
-    central::free_if_empty(class, span, false);
-}
-
-/// All blocks of one that is attached come back.
-fn detach_and_home(class: usize, span: &'static Span) {
-    central::detach(class, span);
-    home(class, span);
-}
-
-/// Every schedule with at most three preemptions, which is what it takes. One model at a
-/// time, since the lists are statics.
-fn explore(model: impl Fn() + Send + Sync + 'static) {
-    static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let _one = ONE.lock();
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
-    builder.check(model);
-}
-
-/// Another class takes the slices if they are free, and all their blocks.
-fn other_class() -> Option<&'static Span> {
-    let span = central::attach(B, 2, false)?;
-    assert_eq!(span.take(&GEOMETRY[B], &mut [0; 9], false), 9);
-    central::detach(B, span);
-    Some(span)
-}
-
-/// Class A has its listed span, and the other one unless class B has; then everything
-/// comes home.
-fn check(full: &'static Span, taken: Option<&'static Span>) {
-    let mut found: Vec<(&'static Span, usize)> = vec![];
-    while let Some(span) = central::attach(A, 1, false) {
-        assert!(span.is_class(A), "a span of another class");
-        let count = span.take(&GEOMETRY[A], &mut [0; 8], false);
-        found.push((span, count));
+    /// Every schedule with at most three preemptions, which is what it takes. One model at a
+    /// time, since the lists are statics.
+    fn explore(model: impl Fn() + Send + Sync + 'static) {
+        static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+        let _one = ONE.lock();
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(3);
+        builder.check(model);
     }
-    let blocks: usize = found.iter().map(|&(_, count)| count).sum();
-    assert_eq!(blocks, if taken.is_some() { 7 } else { 15 }, "blocks lost or doubled");
-    if let Some(span) = taken {
-        assert!(std::ptr::eq(span, full) && span.is_class(B));
-        home(B, span);
-    }
-    found.into_iter().for_each(|(span, _)| detach_and_home(A, span));
-    assert_eq!(*FREE.lock(), [true; 2], "slices lost");
-}
 
-/// Two have given the last blocks of a full span, and both go on to list it.
-#[test]
-fn a_full_span_given_back_by_two() {
-    explore(|| {
-        let full = fresh(A, B);
-        full.give(&GEOMETRY[A], 0, 0xff, false);
-        let other_giver = thread::spawn(move || central::after_give(A, full, true));
-        let other = thread::spawn(other_class);
-        central::after_give(A, full, true);
-        other_giver.join().unwrap();
-        check(full, other.join().unwrap());
-    });
-}
-
-/// A tick acts on what it saw of a span that is another class's by now: it must not return
-/// pages, and counts the words that it finds full by the class that the span has.
-#[test]
-fn a_tick_comes_late() {
-    explore(|| {
-        let span = fresh(A, B);
-        home(A, span);
-        let again = central::attach(B, 2, false).expect("the same slices");
-        assert!(std::ptr::eq(again, span));
-        assert_eq!(span.take(&GEOMETRY[B], &mut [0; 9], false), 9);
+    /// Another class takes the slices if they are free, and all their blocks.
+    fn other_class() -> Option<&'static Span> {
+        let span = central::attach(B, 2, false)?;
+        assert_eq!(span.alloc(&GEOMETRY[B], &mut [0; 9], false), 9);
         central::detach(B, span);
-        central::after_give(B, span, span.give(&GEOMETRY[B], 0, 0xff, false));
-        let tick = thread::spawn(move || span.release_pages(A, false, false));
-        central::after_give(B, span, span.give(&GEOMETRY[B], 0, 0x100, false));
-        assert_eq!(tick.join().unwrap(), 0);
-        // As the tick does afterwards.
-        central::after_give(B, span, true);
-        let last = central::attach(B, 2, false).expect("it is listed");
-        assert!(std::ptr::eq(last, span));
-        assert_eq!(span.take(&GEOMETRY[B], &mut [0; 1], false), 1);
-        assert!(!span.seems_empty(&GEOMETRY[B]), "a word counts as full that is not");
-        span.give(&GEOMETRY[B], 0, 1, false);
-        detach_and_free(B, span);
-        let other = central::attach(A, 1, false).expect("the listed one");
-        assert_eq!(other.take(&GEOMETRY[A], &mut [0; 8], false), 7);
-        detach_and_home(A, other);
-        assert_eq!(*FREE.lock(), [true; 2], "slices lost");
-    });
-}
+        Some(span)
+    }
 
-/// A tick returns the pages behind a full span's last block while its blocks come home.
-// Not beside another class that takes the slices: loom takes a store between two additions
-// of 0, as `Span::set_full` has them, for lost.
-#[test]
-fn a_full_spans_tail_is_returned_while_its_blocks_come_back() {
-    explore(|| {
-        let full = fresh(B, A);
-        let tick = thread::spawn(move || central::release_tail(B, full, false));
-        let filled = full.give(&GEOMETRY[B], 0, 0x1ff, false);
-        central::after_give(B, full, filled);
-        tick.join().unwrap();
-        let mut blocks = 0;
-        let mut found = vec![];
-        while let Some(span) = central::attach(B, 1, false) {
-            blocks += span.take(&GEOMETRY[B], &mut [0; 9], false);
-            found.push(span);
+    /// Class A has its listed span, and the other one unless class B has; then everything
+    /// is returned.
+    fn check(full: &'static Span, taken: Option<&'static Span>) {
+        let mut found: Vec<(&'static Span, usize)> = vec![];
+        while let Some(span) = central::attach(A, 1, false) {
+            assert!(span.is_class(A), "a span of another class");
+            let count = span.alloc(&GEOMETRY[A], &mut [0; 8], false);
+            found.push((span, count));
         }
-        assert_eq!(blocks, 17, "blocks lost or doubled");
-        found.into_iter().for_each(|span: &'static Span| detach_and_home(B, span));
-    });
+        let blocks: usize = found.iter().map(|&(_, count)| count).sum();
+        assert_eq!(blocks, if taken.is_some() { 7 } else { 15 }, "blocks lost or doubled");
+        if let Some(span) = taken {
+            assert!(std::ptr::eq(span, full) && span.is_class(B));
+            free_all_of(B, span);
+        }
+        found.into_iter().for_each(|(span, _)| detach_and_free_all(A, span));
+        assert_eq!(*FREE.lock(), [true; 2], "slices lost");
+    }
+
+    /// Two have given the last blocks of a full span, and both go on to list it.
+    #[test]
+    fn a_full_span_given_back_by_two() {
+        explore(|| {
+            let full = fresh(A, B);
+            full.free(&GEOMETRY[A], 0, 0xff, false);
+            let other_giver = thread::spawn(move || central::after_free(A, full, true));
+            let other = thread::spawn(other_class);
+            central::after_free(A, full, true);
+            other_giver.join().unwrap();
+            check(full, other.join().unwrap());
+        });
+    }
+
+    /// A tick acts on what it saw of a span that is another class's by now: it must not return
+    /// pages, and counts the words that it finds full by the class that the span has.
+    #[test]
+    fn a_tick_comes_late() {
+        explore(|| {
+            let span = fresh(A, B);
+            free_all_of(A, span);
+            let again = central::attach(B, 2, false).expect("the same slices");
+            assert!(std::ptr::eq(again, span));
+            assert_eq!(span.alloc(&GEOMETRY[B], &mut [0; 9], false), 9);
+            central::detach(B, span);
+            central::after_free(B, span, span.free(&GEOMETRY[B], 0, 0xff, false));
+            let tick = thread::spawn(move || span.release_pages(A, false, false));
+            central::after_free(B, span, span.free(&GEOMETRY[B], 0, 0x100, false));
+            assert_eq!(tick.join().unwrap(), 0);
+            // As the tick does afterwards.
+            central::after_free(B, span, true);
+            let last = central::attach(B, 2, false).expect("it is listed");
+            assert!(std::ptr::eq(last, span));
+            assert_eq!(span.alloc(&GEOMETRY[B], &mut [0; 1], false), 1);
+            assert!(!span.seems_empty(&GEOMETRY[B]), "a word counts as full that is not");
+            span.free(&GEOMETRY[B], 0, 1, false);
+            detach_and_free(B, span);
+            let other = central::attach(A, 1, false).expect("the listed one");
+            assert_eq!(other.alloc(&GEOMETRY[A], &mut [0; 8], false), 7);
+            detach_and_free_all(A, other);
+            assert_eq!(*FREE.lock(), [true; 2], "slices lost");
+        });
+    }
+
+    /// A tick returns the pages behind a full span's last block while its blocks are freed.
+    // Not beside another class that takes the slices: loom takes a store between two additions
+    // of 0, as `Span::set_full` has them, for lost.
+    #[test]
+    fn a_full_spans_tail_is_returned_while_its_blocks_come_back() {
+        explore(|| {
+            let full = fresh(B, A);
+            let tick = thread::spawn(move || central::release_tail(B, full, false));
+            let word_is_free = full.free(&GEOMETRY[B], 0, 0x1ff, false);
+            central::after_free(B, full, word_is_free);
+            tick.join().unwrap();
+            let mut blocks = 0;
+            let mut found = vec![];
+            while let Some(span) = central::attach(B, 1, false) {
+                blocks += span.alloc(&GEOMETRY[B], &mut [0; 9], false);
+                found.push(span);
+            }
+            assert_eq!(blocks, 17, "blocks lost or doubled");
+            found.into_iter().for_each(|span: &'static Span| detach_and_free_all(B, span));
+        });
+    }
 }

@@ -2,11 +2,14 @@
 //! run them on loom's atomics.
 
 pub(crate) mod atomics {
-    pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+    #[allow(unused_imports, reason = "each model uses its part")]
+    pub(crate) use loom::sync::atomic::{
+        AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+    };
 }
 
 pub(crate) mod fatal {
-    pub(crate) fn die(what: &str, address: usize) -> ! {
+    pub(crate) fn abort_on_misuse(what: &str, address: usize) -> ! {
         panic!("{what}: {address:#x}")
     }
 }

@@ -30,17 +30,18 @@ impl Library {
     /// Neap's, built by cargo.
     pub fn neap() -> io::Result<Self> {
         let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
-        // A bench or test programme lies in target/PROFILE/deps.
+        // A bench or test program lies below the folder that cargo builds in, and marks.
         let own = std::env::current_exe()?;
-        let target = own.ancestors().find(|folder| folder.ends_with("target")).map(PathBuf::from);
+        let target =
+            own.ancestors().take(5).find(|folder| folder.join("CACHEDIR.TAG").exists()).map(PathBuf::from);
         let target = target.unwrap_or_else(|| root.join("target"));
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--quiet", "--release", "--example", "neap_preload", "--target-dir"]);
+        cargo.args(["build", "--quiet", "--release", "-p", "neap-preload", "--target-dir"]);
         let built = cargo.arg(&target).current_dir(&root).status()?;
         if !built.success() {
-            return Err(io::Error::other("neap_preload does not build"));
+            return Err(io::Error::other("neap-preload does not build"));
         }
-        let path = target.join("release/examples/libneap_preload.so");
+        let path = target.join("release/libneap_preload.so");
         Ok(Self { name: NEAP, path: Some(path.canonicalize()?) })
     }
 

@@ -9,7 +9,7 @@ use crate::driver::Contestant;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 /// How the contestants are built.
@@ -29,8 +29,8 @@ pub struct Layouts {
 
 impl Layouts {
     /// Compiles the contestants, from the workspace's root, and keeps what is linked: some
-    /// minutes at the first time, and 4 GB under `target`.
-    pub fn compile(build: Build, contestants: &[&Contestant]) -> Result<Self, Box<dyn Error>> {
+    /// minutes at the first time, and 4 GB under the target folder.
+    pub fn compile(build: Build, contestants: &[&Contestant], target: &Path) -> Result<Self, Box<dyn Error>> {
         let (name, options): (_, &[&str]) = match build {
             Build::Lto => (
                 "lto",
@@ -38,7 +38,7 @@ impl Layouts {
             ),
             Build::Release => ("release", &[]),
         };
-        let dir = PathBuf::from("target/race-layouts").join(name);
+        let dir = target.join("race-layouts").join(name);
         fs::create_dir_all(&dir)?;
         let mut links = BTreeMap::new();
         for contestant in contestants {

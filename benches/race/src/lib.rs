@@ -3,9 +3,12 @@
 
 pub mod driver;
 pub mod layouts;
-mod proc;
+pub mod picture;
+pub mod proc;
+pub mod results;
 pub mod scenarios;
 pub mod statistics;
+pub mod timeline;
 pub mod workloads;
 
 use serde::{Deserialize, Serialize};
@@ -24,17 +27,18 @@ pub struct Report {
     pub settled: Option<f64>,
 }
 
-/// A contestant's `main`: runs the workload or the scenario (`memory:NAME`) that
-/// its first argument names, at the scale that its second says (1 is full), and
-/// prints what it found as JSON. After a workload it waits the seconds of the
-/// third, if there is one.
+/// A contestant's `main`: runs the workload, the scenario (`memory:NAME`) or the
+/// spike to be pictured (`timeline:NAME`) that its first argument names, at the
+/// scale that its second says (1 is full), and prints what it found as JSON. After
+/// a workload it waits the seconds of the third, if there is one.
 pub fn contest() {
     let mut arguments = std::env::args().skip(1);
     let name = arguments.next().expect("a workload");
     let scale: f64 = arguments.next().and_then(|scale| scale.parse().ok()).unwrap_or(1.0);
-    let found = match name.strip_prefix("memory:") {
-        Some(name) => serde_json::to_string(&scenario(name, scale)),
-        None => serde_json::to_string(&workload(&name, scale, arguments.next())),
+    let found = match name.split_once(':') {
+        Some(("memory", name)) => serde_json::to_string(&scenario(name, scale)),
+        Some(("timeline", name)) => serde_json::to_string(&scenarios::timeline(name, scale)),
+        _ => serde_json::to_string(&workload(&name, scale, arguments.next())),
     };
     println!("{}", found.expect("plain numbers"));
 }

@@ -1,4 +1,4 @@
-//! What the kernel says of this process, read without touching the heap.
+//! What the kernel says of this process, read without touching the heap, and of the processor.
 
 use std::fs::File;
 use std::io::Read;
@@ -18,6 +18,21 @@ pub fn faults() -> f64 {
 /// A line of the process's status, in MiB.
 pub fn status(name: &str) -> f64 {
     kib("/proc/self/status", name) / 1024.0
+}
+
+/// The processor as the kernel knows it, for captions.
+pub fn processor() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let of = |name: &str| {
+        let mut pairs = text.lines().filter_map(|line| line.split_once(':'));
+        pairs.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim().to_owned())
+    };
+    let count = std::thread::available_parallelism().map_or(1, usize::from);
+    let name = of("model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned());
+    match (of("cpu family"), of("model")) {
+        (Some(family), Some(model)) => format!("{name} (family {family}, model {model}), {count} cores"),
+        _ => format!("{name}, {count} cores"),
+    }
 }
 
 fn kib(path: &str, name: &str) -> f64 {

@@ -1,24 +1,24 @@
-//! Taking blocks from a span, for a refill: whole words where it can.
+//! Allocates blocks of a span for a refill: whole words where possible.
 
 use super::{Span, count_of};
 use crate::base::atomics::Ordering::{AcqRel, Relaxed};
 use crate::base::size_class::Geometry;
 
-/// Words that one refill takes from at most; a full magazine needs four.
+/// The most words that one refill takes from; a full magazine needs four.
 const WORDS_AT_ONCE: usize = 16;
 
 impl Span {
-    /// Takes up to `out.len()` free blocks, from the cursor on, and writes
-    /// their addresses so that the last written is the lowest: a magazine then
-    /// hands out neighbours in order. It may take fewer than there are.
+    /// Allocates up to `out.len()` free blocks, from the cursor on, and returns how many.
+    /// The last address written is the lowest, so that a magazine hands out neighbours in
+    /// order. It may find fewer blocks than there are.
     ///
-    /// Only for whoever has the span attached.
-    pub(crate) fn take(&self, geometry: &Geometry, out: &mut [usize], alone: bool) -> usize {
+    /// Only for the thread that has the span attached.
+    pub(crate) fn alloc(&self, geometry: &Geometry, out: &mut [usize], single_threaded: bool) -> usize {
         let words = geometry.words as usize;
         let cursor = self.cursor.load(Relaxed) as usize;
         let start = cursor / 64;
         let mut from = cursor % 64;
-        // Up to where a word ends, so that later refills find whole words.
+        // Ends where a word ends, so that later refills find whole words.
         let most = if out.len() >= 64 + from { out.len() - from } else { out.len() };
         let out = &mut out[..most];
         let mut found = [(0, 0u64); WORDS_AT_ONCE];
@@ -27,67 +27,75 @@ impl Span {
             if count == out.len() || words_found == WORDS_AT_ONCE {
                 break;
             }
-            let taken = self.take_word(geometry, at, core::mem::take(&mut from), out.len() - count, alone);
-            if taken != 0 {
+            let claimed =
+                self.alloc_word(geometry, at, core::mem::take(&mut from), out.len() - count, single_threaded);
+            if claimed != 0 {
                 self.cursor.store((at * 64) as u16, Relaxed);
-                self.touch(geometry, at, taken);
-                found[words_found] = (at, taken);
+                self.touch(geometry, at, claimed);
+                found[words_found] = (at, claimed);
                 words_found += 1;
-                count += count_of(taken);
+                count += count_of(claimed);
             }
         }
         if count == 0 {
-            // What is below the cursor in its own word was not looked at.
+            // Blocks below the cursor in its own word were not considered: next time.
             self.cursor.store(0, Relaxed);
         }
         let mut written = 0;
-        for &(at, taken) in found[..words_found].iter().rev() {
-            written += self.write_blocks(geometry, at, taken, &mut out[written..]);
+        for &(at, claimed) in found[..words_found].iter().rev() {
+            written += self.write_blocks(geometry, at, claimed, &mut out[written..]);
         }
         count
     }
 
-    /// Up to `most` bits of one word, the lowest from bit `from` on.
+    /// Claims up to `most` bits of one word, the lowest from bit `from` on.
     #[inline]
-    fn take_word(&self, geometry: &Geometry, at: usize, from: usize, most: usize, alone: bool) -> u64 {
+    fn alloc_word(
+        &self,
+        geometry: &Geometry,
+        at: usize,
+        from: usize,
+        most: usize,
+        single_threaded: bool,
+    ) -> u64 {
         let word = &self.bitmap[at];
         let seen = word.load(Relaxed);
         let wanted = lowest_bits(seen & u64::MAX << from, most);
         if wanted == 0 {
             return 0;
         }
-        if alone {
+        if single_threaded {
             word.store(seen & !wanted, Relaxed);
-            if seen == geometry.full_word(at) {
-                self.full_words.store(self.full_words.load(Relaxed) - 1, Relaxed);
+            if seen == geometry.block_bits(at) {
+                self.free_words.store(self.free_words.load(Relaxed) - 1, Relaxed);
             }
             return wanted;
         }
-        // Acquire pairs with the release of whoever gave the blocks back.
-        let (before, taken) = if wanted == seen {
+        // Acquire pairs with the release in `free`: what the freeing thread did is seen.
+        let (before, claimed) = if wanted == seen {
             let before = word.swap(0, AcqRel);
-            let taken = lowest_bits(before, most);
-            if taken != before {
-                // More came back meanwhile than fits.
-                self.put_back(geometry, at, before & !taken);
+            let claimed = lowest_bits(before, most);
+            if claimed != before {
+                // More blocks were freed meanwhile than fit.
+                self.put_back(geometry, at, before & !claimed);
             }
-            (before, taken)
+            (before, claimed)
         } else {
             let before = word.fetch_and(!wanted, AcqRel);
             (before, before & wanted)
         };
-        if before == geometry.full_word(at) {
-            self.full_words.fetch_sub(1, Relaxed);
+        if before == geometry.block_bits(at) {
+            self.free_words.fetch_sub(1, Relaxed);
         }
-        taken
+        claimed
     }
 
-    fn write_blocks(&self, geometry: &Geometry, at: usize, mut taken: u64, out: &mut [usize]) -> usize {
+    fn write_blocks(&self, geometry: &Geometry, at: usize, mut claimed: u64, out: &mut [usize]) -> usize {
         let size = geometry.size as usize;
         let base = self.base() + at * 64 * size;
-        let count = count_of(taken);
-        if taken == u64::MAX {
-            // A whole word: no bit to search for, one long store loop.
+        let count = count_of(claimed);
+        if claimed == u64::MAX {
+            // A whole word needs no search for bits: one plain loop of stores.
             let mut above = base + 64 * size;
             for slot in &mut out[..64] {
                 above -= size;
@@ -95,8 +103,8 @@ impl Span {
             }
         } else {
             for slot in out[..count].iter_mut().rev() {
-                *slot = base + taken.trailing_zeros() as usize * size;
-                taken &= taken - 1;
+                *slot = base + claimed.trailing_zeros() as usize * size;
+                claimed &= claimed - 1;
             }
         }
         count

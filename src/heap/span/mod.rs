@@ -1,25 +1,25 @@
 //! A span: slices cut into blocks of one class, and the bitmap that says which
 //! blocks are free (1 is free).
 //!
-//! Refill takes whole words, so a thread gets neighbours; any thread gives
-//! blocks back by setting bits, in any order, without owner, lock or message.
-//! Whoever has cleared a bit owns the block. That is also how a tick returns
-//! pages of a span in use: it takes the bits of all blocks on them, as an
-//! allocation would, returns the pages, and sets the bits again.
+//! A refill takes whole words, so a thread gets neighbours. Any thread frees blocks
+//! by setting bits, in any order, without owner, lock or message. The thread that
+//! cleared a bit owns the block. That is also how a tick returns pages of a span in
+//! use: it claims all blocks on them, as an allocation would, returns the pages, and
+//! sets the bits again.
 
 mod alloc;
 mod purge;
 
 use crate::base::atomics::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::base::atomics::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize};
-use crate::base::fatal::die;
+use crate::base::fatal::abort_on_misuse;
 use crate::base::residency;
 use crate::base::size_class::{BLOCKS_MAX, GEOMETRY, Geometry, PAGE, SLICE, SPAN_CLASSES};
 use core::cell::UnsafeCell;
 use core::ptr;
 
-/// The largest bitmap.
-pub(crate) const BITMAP_WORDS: usize = BLOCKS_MAX / 64;
+/// Words of the largest bitmap.
+pub(super) const BITMAP_WORDS: usize = BLOCKS_MAX / 64;
 const _: () = {
     let mut class = 0;
     while class < SPAN_CLASSES {
@@ -28,14 +28,14 @@ const _: () = {
     }
 };
 
-/// Instead of a heap's number.
-pub(crate) const NO_HEAP: u16 = 0;
+/// Stands for no thread cache, whose numbers begin at 1.
+pub(crate) const NO_CACHE: u16 = 0;
 
-/// What starts on a slice. The later slices of a span or run are not marked: their books
-/// need not be touched, let alone be resident (see `Segment::place_of`).
+/// What starts on a slice. The later slices of a span or run are not marked, so that their
+/// headers need not be resident (see `lookup::place_of`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Kind {
-    /// Nothing: it is free, or a later slice of something.
+pub(super) enum Kind {
+    /// Nothing: the slice is free, or a later slice of a span or run.
     Nothing,
     /// A span or pooled run of this class.
     Class(usize),
@@ -46,7 +46,7 @@ pub(crate) enum Kind {
 const LARGE: u8 = 255;
 
 impl Kind {
-    /// As the books hold it; 0 for what zeroed books say.
+    /// The kind as the header holds it: a zeroed header means `Nothing`.
     #[inline(always)]
     const fn code(self) -> u8 {
         match self {
@@ -57,54 +57,57 @@ impl Kind {
     }
 }
 
-/// Who may take blocks from a span.
-pub(crate) mod state {
-    /// Not a span, or in the middle of a change by whoever set this.
-    pub(crate) const BUSY: u8 = 0;
-    /// One thread refills from it.
-    pub(crate) const ATTACHED: u8 = 1;
-    /// On the list of its class, most likely with blocks to take.
-    pub(crate) const LISTED: u8 = 2;
-    /// On no list, since it had no free block; the next to give one lists it.
-    pub(crate) const FULL: u8 = 3;
+/// Who may allocate from a span.
+pub(super) mod state {
+    /// Nobody: no span, or a thread is in the middle of changing it.
+    pub(in crate::heap) const BUSY: u8 = 0;
+    /// One thread, which refills from it.
+    pub(in crate::heap) const ATTACHED: u8 = 1;
+    /// Nobody yet: it is on a list of its class, most likely with free blocks.
+    pub(in crate::heap) const LISTED: u8 = 2;
+    /// Nobody: it had no free block, so it is on no list; the next free lists it.
+    pub(in crate::heap) const FULL: u8 = 3;
 }
 
-/// The books of one slice; those of a span's first slice are the span's.
+/// The header of one slice; that of a span's first slice is the span's.
 #[repr(C, align(64))]
 pub(crate) struct Span {
     kind: AtomicU8,
-    pub(crate) state: AtomicU8,
-    /// The number of the heap that had it attached last; a hint.
-    pub(crate) heap: AtomicU16,
-    /// How many words have every bit set: all of them, and the span is empty.
-    full_words: AtomicU32,
-    /// The block at which the next refill looks first; only whoever has it attached.
+    pub(super) state: AtomicU8,
+    /// The number of the thread cache that had it attached last; a hint.
+    pub(super) last_cache: AtomicU16,
+    /// How many words have every block free; if all words do, the span is empty.
+    free_words: AtomicU32,
+    /// The block at which the next refill begins; only for the thread it is attached to.
     cursor: AtomicU16,
-    /// Bytes in use of a run, in pages.
+    /// Pages in use of a run.
     run_pages: AtomicU32,
     base: AtomicUsize,
     /// Pages that are not resident: never touched, or returned.
     released: AtomicU64,
-    /// Pages with a block that the program took or gave back in this epoch, or
-    /// which came with the span: more blocks are about to be taken.
+    /// Pages with a block that the program allocated or freed in this epoch. Also pages
+    /// that came with the span, since more blocks are about to be allocated.
     touched: AtomicU64,
-    /// Links of the class's list, guarded by its lock.
-    pub(crate) links: UnsafeCell<Links>,
+    /// Links of the class's list, guarded by the class's lock.
+    pub(super) links: UnsafeCell<Links>,
     bitmap: [AtomicU64; BITMAP_WORDS],
 }
 
 /// A place in a list of spans.
-pub(crate) struct Links {
-    pub(crate) next: *const Span,
-    pub(crate) previous: *const Span,
-    pub(crate) list: usize,
+pub(super) struct Links {
+    pub(super) next: *const Span,
+    pub(super) previous: *const Span,
+    pub(super) list: usize,
 }
 
 // SAFETY: everything is atomic but `links`, which the class's lock guards.
 unsafe impl Sync for Span {}
 
+// Orderings: `kind` is stored with Release and loaded with Acquire, so that a thread that
+// sees the kind sees the rest. Counts, `cursor`, `released` and `touched` are Relaxed: they
+// are hints, or guarded by a claimed block or by being attached.
 impl Span {
-    pub(crate) fn kind(&self) -> Kind {
+    pub(super) fn kind(&self) -> Kind {
         match self.kind.load(Acquire) {
             0 => Kind::Nothing,
             LARGE => Kind::Large,
@@ -114,17 +117,27 @@ impl Span {
 
     /// True for the span of a class; cheaper than [`Span::kind`].
     #[inline]
-    pub(crate) fn is_class(&self, class: usize) -> bool {
+    pub(super) fn is_class(&self, class: usize) -> bool {
         self.kind.load(Acquire) == Kind::Class(class).code()
     }
 
-    pub(crate) fn set_kind(&self, kind: Kind) {
-        // Pairs with the acquire in `kind`: who sees the kind sees the rest.
+    /// Who may allocate from it; see [`state`]. A hint.
+    pub(super) fn state(&self) -> u8 {
+        self.state.load(Relaxed)
+    }
+
+    /// The number of the thread cache that had it attached last; a hint.
+    pub(super) fn last_cache(&self) -> u16 {
+        self.last_cache.load(Relaxed)
+    }
+
+    pub(super) fn set_kind(&self, kind: Kind) {
+        // Release pairs with the acquire in `kind`.
         self.kind.store(kind.code(), Release);
     }
 
     /// What starts here, and how many slices it has.
-    pub(crate) fn extent(&self) -> (Kind, usize) {
+    pub(super) fn extent(&self) -> (Kind, usize) {
         let kind = self.kind();
         let slices = match kind {
             Kind::Nothing => 0,
@@ -134,32 +147,32 @@ impl Span {
         (kind, slices)
     }
 
-    /// Frees a run's head in one step, so that only one of two frees gets it.
-    pub(crate) fn retire(&self, kind: Kind) -> bool {
+    /// Makes a run's header free in one step, so that only one of two frees succeeds.
+    pub(super) fn free_run(&self, kind: Kind) -> bool {
         self.kind.compare_exchange(kind.code(), Kind::Nothing.code(), AcqRel, Relaxed).is_ok()
     }
 
-    pub(crate) fn base(&self) -> usize {
+    pub(super) fn base(&self) -> usize {
         self.base.load(Relaxed)
     }
 
-    pub(crate) fn run_pages(&self) -> usize {
+    pub(super) fn run_pages(&self) -> usize {
         self.run_pages.load(Relaxed) as usize
     }
 
-    pub(crate) fn set_run_pages(&self, pages: usize) {
+    pub(super) fn set_run_pages(&self, pages: usize) {
         self.run_pages.store(pages as u32, Relaxed);
     }
 
     /// A span that is free, as a fresh mapping holds it.
     #[cfg(loom)]
     #[allow(dead_code, reason = "the models make some")]
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             kind: AtomicU8::new(0),
             state: AtomicU8::new(state::BUSY),
-            heap: AtomicU16::new(NO_HEAP),
-            full_words: AtomicU32::new(0),
+            last_cache: AtomicU16::new(NO_CACHE),
+            free_words: AtomicU32::new(0),
             cursor: AtomicU16::new(0),
             run_pages: AtomicU32::new(0),
             base: AtomicUsize::new(0),
@@ -170,29 +183,30 @@ impl Span {
         }
     }
 
-    /// Makes the slice the head of a run.
-    pub(crate) fn start_run(&self, kind: Kind, base: usize, pages: usize) {
+    /// Makes this the header of a run.
+    pub(super) fn start_run(&self, kind: Kind, base: usize, pages: usize) {
         self.base.store(base, Relaxed);
         self.set_run_pages(pages);
         self.set_kind(kind);
     }
 
-    /// Makes the slice the head of a span with every block free, attached to
-    /// the caller, who wants a `few` of them or all. `resident` has a bit for each
-    /// page that may be resident.
-    pub(crate) fn start(&self, class: usize, base: usize, resident: u64, few: bool) {
+    /// Makes this the header of a span with every block free, attached to the caller,
+    /// who wants a `few` of them or many. `resident` has a bit for each page that may
+    /// be resident.
+    pub(super) fn start(&self, class: usize, base: usize, resident: u64, few: bool) {
         let geometry = &GEOMETRY[class];
         self.base.store(base, Relaxed);
-        let first = if few { geometry.some_block(base) } else { 0 };
+        let first = if few { geometry.spread_start(base) } else { 0 };
         self.cursor.store(first as u16, Relaxed);
         self.released.store(!resident, Relaxed);
         self.touched.store(resident, Relaxed);
-        self.full_words.store(geometry.words as u32, Relaxed);
+        self.free_words.store(geometry.words as u32, Relaxed);
         self.state.store(state::ATTACHED, Relaxed);
-        // The kind before the bits: who holds a bit knows the class (see `take_exactly`).
+        // The kind before the bits: a thread that claims a bit, with acquire, knows the
+        // class (see `claim_exactly`).
         self.set_kind(Kind::Class(class));
         for (word, bits) in self.words(geometry).iter().enumerate() {
-            bits.store(geometry.full_word(word), Release);
+            bits.store(geometry.block_bits(word), Release);
         }
     }
 
@@ -200,8 +214,8 @@ impl Span {
         &self.bitmap[..geometry.words as usize]
     }
 
-    /// Notes that the program took these blocks in this epoch, and that their
-    /// pages will be resident.
+    /// Notes that the program allocated these blocks in this epoch, and that their pages
+    /// will be resident.
     fn touch(&self, geometry: &Geometry, at: usize, blocks: u64) {
         let size = geometry.size as usize;
         let first = (at * 64 + blocks.trailing_zeros() as usize) * size;
@@ -214,98 +228,100 @@ impl Span {
         }
     }
 
-    /// Notes that the program took or gave blocks on these pages in this epoch.
+    /// Notes that the program allocated or freed blocks on these pages in this epoch.
     #[inline(always)]
-    pub(crate) fn note_use(&self, pages: u64) {
-        // The load keeps the common case, already noted, free of a locked operation.
+    pub(super) fn note_use(&self, pages: u64) {
+        // The load spares the common case, already noted, a locked instruction.
         if self.touched.load(Relaxed) & pages != pages {
             self.touched.fetch_or(pages, Relaxed);
         }
     }
 
-    /// Sets the bits of blocks that come back; a bit already set is a double free.
-    /// True if the word is full now. (A page with a block in use is resident.)
+    /// Sets the bits of freed blocks; aborts the process if one was set already. True if
+    /// all blocks of the word are free now. (Their pages are resident already, so
+    /// `released` does not change.)
     #[inline]
-    pub(crate) fn give(&self, geometry: &Geometry, at: usize, blocks: u64, alone: bool) -> bool {
+    pub(super) fn free(&self, geometry: &Geometry, at: usize, blocks: u64, single_threaded: bool) -> bool {
         debug_assert!(at < geometry.words as usize);
-        // The remainder spares the check of an index that is below.
+        // The remainder spares a bounds check: the index is below it.
         let word = &self.bitmap[at % BITMAP_WORDS];
-        let before = if alone {
+        let before = if single_threaded {
             let before = word.load(Relaxed);
             word.store(before | blocks, Relaxed);
             before
         } else {
-            // Adding sets the bits, in one instruction that also tells the old
-            // ones, unless one was set already; then the process ends here.
-            // Release hands the blocks' content on; acquire pairs with `set_full`,
-            // since `central::after_give` loads the state next.
+            // Adding sets the bits in one instruction that also returns the old ones. That
+            // is wrong if one was set already, but then the process aborts here. Release
+            // pairs with the acquire in `alloc_word` and hands the blocks' content on.
+            // Acquire pairs with `set_full`: `central::after_free` loads the state next.
             word.fetch_add(blocks, AcqRel)
         };
         if before & blocks != 0 {
-            self.refuse_twice(geometry, at, before & blocks);
+            self.abort_on_double_free(geometry, at, before & blocks);
         }
         let after = before | blocks;
-        // A full word is ones from the lowest bit on; few others are.
-        let filled = after & after.wrapping_add(1) == 0 && after == geometry.full_word(at);
-        if filled {
-            self.add_full_word(alone);
+        // If all are free it is ones from the lowest bit on, which is quick to check.
+        let word_is_free = after & after.wrapping_add(1) == 0 && after == geometry.block_bits(at);
+        if word_is_free {
+            self.add_free_word(single_threaded);
         }
-        filled
+        word_is_free
     }
 
     #[inline]
-    fn add_full_word(&self, alone: bool) {
-        if alone {
-            self.full_words.store(self.full_words.load(Relaxed) + 1, Relaxed);
+    fn add_free_word(&self, single_threaded: bool) {
+        if single_threaded {
+            self.free_words.store(self.free_words.load(Relaxed) + 1, Relaxed);
         } else {
-            self.full_words.fetch_add(1, Relaxed);
+            self.free_words.fetch_add(1, Relaxed);
         }
     }
 
-    /// Ends the process: blocks came back that were free already.
+    /// Aborts the process: blocks were freed that were free already.
     #[cold]
-    pub(crate) fn refuse_twice(&self, geometry: &Geometry, at: usize, twice: u64) -> ! {
+    pub(super) fn abort_on_double_free(&self, geometry: &Geometry, at: usize, twice: u64) -> ! {
         let block = at * 64 + twice.trailing_zeros() as usize;
-        die("double free", self.base() + block * geometry.size as usize);
+        abort_on_misuse("double free", self.base() + block * geometry.size as usize);
     }
 
-    /// Lets go of a span, attached or out of reach by its state, without listing it: the
-    /// next block given back does that. The span is no longer the caller's: others may
-    /// have listed, taken and freed it by then, and used it anew.
+    /// Gives up a span that is attached or `BUSY`, without listing it: the next free does
+    /// that. The span is then no longer the caller's. Others may already have listed,
+    /// attached and freed it, and used it again.
     ///
-    /// False if a block came meanwhile whose giver may not have seen that: then the
-    /// caller lists the span, as if it had given the block.
-    pub(crate) fn set_full(&self, geometry: &Geometry) -> bool {
+    /// False if a block was freed meanwhile by a thread that may not have seen the state.
+    /// Then the caller lists the span, as if it had freed the block.
+    pub(super) fn set_full(&self, geometry: &Geometry) -> bool {
         self.state.swap(state::FULL, AcqRel);
-        // A read-modify-write of each word: either it sees the bit of whoever
-        // gives a block, or that one, whose operation on the word comes later,
-        // acquires the state.
+        // A read-modify-write of each word. Either it sees the bit of a thread that frees
+        // a block, or that thread's operation on the word comes later, acquires this one,
+        // and so sees the state.
         self.words(geometry).iter().all(|word| word.fetch_add(0, AcqRel) == 0)
     }
 
-    /// Every block may be free; a hint, settled by [`Span::take_whole`].
-    pub(crate) fn seems_empty(&self, geometry: &Geometry) -> bool {
-        self.full_words.load(Relaxed) >= geometry.words as u32
+    /// Whether every block may be free: a hint, which [`Span::claim_all`] checks.
+    pub(super) fn seems_empty(&self, geometry: &Geometry) -> bool {
+        self.free_words.load(Relaxed) >= geometry.words as u32
     }
 
-    /// Any block free; a hint.
-    pub(crate) fn has_free(&self, geometry: &Geometry) -> bool {
+    /// Whether any block is free: a hint.
+    pub(super) fn has_free(&self, geometry: &Geometry) -> bool {
         self.words(geometry).iter().any(|word| word.load(Relaxed) != 0)
     }
 
-    /// Free blocks at this moment; a hint.
-    pub(crate) fn free_blocks(&self, geometry: &Geometry) -> usize {
+    /// How many blocks are free: a hint.
+    pub(super) fn free_blocks(&self, geometry: &Geometry) -> usize {
         self.words(geometry).iter().map(|word| count_of(word.load(Relaxed))).sum()
     }
 
-    /// Takes every block, if every one is free. Only for a listed span, with its class's lock:
-    /// no refill can take from it meanwhile.
-    pub(crate) fn take_whole(&self, geometry: &Geometry) -> bool {
-        let full = |word: usize| geometry.full_word(word);
+    /// Claims every block, if every one is free. Only for a listed span, under its class's
+    /// lock, so that no refill allocates from it meanwhile.
+    pub(super) fn claim_all(&self, geometry: &Geometry) -> bool {
+        let all = |word: usize| geometry.block_bits(word);
         for (at, word) in self.words(geometry).iter().enumerate() {
-            if word.compare_exchange(full(at), 0, AcqRel, Relaxed).is_err() {
+            // AcqRel: acquires the content of the blocks that other threads freed.
+            if word.compare_exchange(all(at), 0, AcqRel, Relaxed).is_err() {
                 for at in 0..at {
-                    self.put_back(geometry, at, full(at));
+                    self.put_back(geometry, at, all(at));
                 }
                 return false;
             }
@@ -313,27 +329,28 @@ impl Span {
         true
     }
 
-    /// Sets bits again that were cleared for a moment; one that is set by now is a double free.
+    /// Sets bits again that were claimed for a moment; one that is set by now is a double free.
     fn put_back(&self, geometry: &Geometry, at: usize, blocks: u64) {
-        let given = self.bitmap[at].fetch_or(blocks, Release);
-        if given & blocks != 0 {
-            self.refuse_twice(geometry, at, given & blocks);
+        // Release: hands the blocks on as they were acquired by the claim.
+        let freed = self.bitmap[at].fetch_or(blocks, Release);
+        if freed & blocks != 0 {
+            self.abort_on_double_free(geometry, at, freed & blocks);
         }
     }
 
-    /// Ends the process if a block was given since [`Span::take_whole`]: all were free.
-    pub(crate) fn refuse_given(&self, geometry: &Geometry) {
+    /// Aborts the process if a block was freed since [`Span::claim_all`]: all were free.
+    pub(super) fn abort_if_freed_since(&self, geometry: &Geometry) {
         for (at, word) in self.words(geometry).iter().enumerate() {
-            let given = word.load(Relaxed);
-            if given != 0 {
-                self.refuse_twice(geometry, at, given);
+            let freed = word.load(Relaxed);
+            if freed != 0 {
+                self.abort_on_double_free(geometry, at, freed);
             }
         }
     }
 }
 
-/// How many bits of a word are set. Most words are all free or all taken, and counting takes
-/// long where the processor's instruction for it may not be used.
+/// How many bits of a word are set. Most words are all free or all in use, and counting is
+/// slow where the processor's instruction for it may not be used.
 #[inline]
 fn count_of(bits: u64) -> usize {
     match bits {
@@ -344,13 +361,13 @@ fn count_of(bits: u64) -> usize {
 }
 
 /// The bits `low..=high`.
-pub(crate) fn bits_between(low: usize, high: usize) -> u64 {
+pub(super) fn bits_between(low: usize, high: usize) -> u64 {
     (2u64 << high).wrapping_sub(1 << low)
 }
 
 impl Links {
-    /// Of a span on no list.
-    pub(crate) const fn none() -> Self {
+    /// The links of a span on no list.
+    pub(super) const fn none() -> Self {
         Self { next: ptr::null(), previous: ptr::null(), list: 0 }
     }
 }

@@ -2,7 +2,7 @@
 //! storage, and the two operations on it.
 //!
 //! On x86_64 a pop or push commits by one instruction that is not `lock`ed: it
-//! cannot be half done when its thread is interrupted, and the ticker
+//! cannot be half done when its thread is interrupted, and a tick
 //! interrupts every thread before it judges. Elsewhere an atomic
 //! read-modify-write does the same without a barrier.
 
@@ -16,7 +16,7 @@ use portable as imp;
 #[cfg(all(target_arch = "x86_64", target_os = "linux", not(neap_portable)))]
 use x86_64_linux as imp;
 
-pub(crate) use imp::{NEEDS_BARRIER, local, open_slot, pop_slot, push_at};
+pub(crate) use imp::{NEEDS_BARRIER, open_slot, pop_slot, push_at, this_thread};
 
 use crate::base::size_class::CLASSES;
 use crate::thread_cache::magazine::top_of_none;
@@ -27,12 +27,12 @@ use core::sync::atomic::{AtomicPtr, AtomicUsize};
 /// What a thread keeps at hand. A thread starts with every `top` at the
 /// magazine that is both empty and full, so the fast path asks nothing else.
 #[repr(C, align(64))]
-pub(crate) struct Local {
+pub(crate) struct ThreadLocal {
     pub(crate) tops: [AtomicUsize; CLASSES],
-    /// The thread's heap, once it has one.
-    heap: AtomicPtr<c_void>,
+    /// The thread's cache, once it has one.
+    cache: AtomicPtr<c_void>,
     phase: AtomicUsize,
-    /// The number of the heap that the last block it freed before it had one came
+    /// The number of the cache that the last block it freed before it had one came
     /// from, as far as it is known.
     origin: AtomicUsize,
 }
@@ -41,46 +41,46 @@ pub(crate) struct Local {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// It has not allocated yet.
-    Unborn,
-    /// It has a heap.
-    Alive,
-    /// It gets its heap just now, or has given it back for good: blocks go
+    New,
+    /// It has a cache.
+    Cached,
+    /// It gets its cache just now, or has given it back for good: blocks go
     /// straight to and from their spans.
-    Apart,
+    Uncached,
 }
 
-impl Local {
+impl ThreadLocal {
     pub(crate) fn phase(&self) -> Phase {
         match self.phase.load(Relaxed) {
-            0 => Phase::Unborn,
-            1 => Phase::Alive,
-            _ => Phase::Apart,
+            0 => Phase::New,
+            1 => Phase::Cached,
+            _ => Phase::Uncached,
         }
     }
 
-    pub(crate) fn set_phase(&self, phase: Phase) {
+    pub(super) fn set_phase(&self, phase: Phase) {
         let phase = match phase {
-            Phase::Unborn => 0,
-            Phase::Alive => 1,
-            Phase::Apart => 2,
+            Phase::New => 0,
+            Phase::Cached => 1,
+            Phase::Uncached => 2,
         };
         self.phase.store(phase, Relaxed);
     }
 
-    pub(crate) fn origin(&self) -> u16 {
+    pub(super) fn origin(&self) -> u16 {
         self.origin.load(Relaxed) as u16
     }
 
-    pub(crate) fn set_origin(&self, heap: u16) {
-        self.origin.store(heap as usize, Relaxed);
+    pub(crate) fn set_origin(&self, cache: u16) {
+        self.origin.store(cache as usize, Relaxed);
     }
 
-    pub(crate) fn heap(&self) -> *mut c_void {
-        self.heap.load(Relaxed)
+    pub(crate) fn cache(&self) -> *mut c_void {
+        self.cache.load(Relaxed)
     }
 
-    pub(crate) fn set_heap(&self, heap: *mut c_void) {
-        self.heap.store(heap, Relaxed);
+    pub(super) fn set_cache(&self, cache: *mut c_void) {
+        self.cache.store(cache, Relaxed);
     }
 
     /// Puts a class's `top` back after a pop from no magazine.
@@ -112,16 +112,4 @@ pub(crate) unsafe fn push(class: usize, block: usize) -> bool {
         None => return false,
     }
     true
-}
-
-/// Asks for a cache line that will be written soon; only a hint, for any address.
-#[inline(always)]
-pub(crate) fn prefetch<T>(line: *const T) {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: a prefetch never faults.
-    unsafe {
-        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(line.cast());
-    }
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = line;
 }

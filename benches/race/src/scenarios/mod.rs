@@ -7,6 +7,7 @@ mod spike;
 mod steady;
 mod threads;
 
+use crate::timeline::Timeline;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::sync::OnceLock;
@@ -187,6 +188,11 @@ pub const ALL: &[Scenario] = &[
     },
 ];
 
+/// A spike to be pictured: `spike`, all of which is freed, or `survivors`.
+pub fn timeline(name: &str, scale: f64) -> Timeline {
+    spike::timeline(scale, name == "survivors")
+}
+
 /// Where the allocator says its memory is, if it can tell.
 pub static STATS: OnceLock<fn() -> String> = OnceLock::new();
 
@@ -210,6 +216,11 @@ fn block(size: usize) -> Box<[u8]> {
 
 /// Blocks of 32 to 512 bytes, `bytes` in all, in a list that need not grow.
 fn blocks(bytes: f64, random: &mut SmallRng) -> Vec<Box<[u8]>> {
+    blocks_watched(bytes, random, || ())
+}
+
+/// The same, with something to do after each.
+fn blocks_watched(bytes: f64, random: &mut SmallRng, mut look: impl FnMut()) -> Vec<Box<[u8]>> {
     let mut sizes = random.clone();
     let mut rest = bytes;
     let count = std::iter::repeat_with(|| sizes.random_range(32..=512))
@@ -219,6 +230,9 @@ fn blocks(bytes: f64, random: &mut SmallRng) -> Vec<Box<[u8]>> {
         })
         .count();
     let mut all = Vec::with_capacity(count);
-    all.extend((0..count).map(|_| block(random.random_range(32..=512))));
+    all.extend((0..count).map(|_| {
+        look();
+        block(random.random_range(32..=512))
+    }));
     all
 }

@@ -1,7 +1,8 @@
 //! One thread's spike, freed whole or but for survivors.
 
-use super::{MIB, TWO_TICKS, block, blocks, random, tell_stats};
+use super::{MIB, TWO_TICKS, block, blocks, blocks_watched, random, tell_stats};
 use crate::proc::anonymous;
+use crate::timeline::{Timeline, Watch};
 use rand::Rng;
 use std::hint::black_box;
 use std::thread::sleep;
@@ -41,6 +42,27 @@ pub fn runs(scale: f64) -> Vec<f64> {
         index % 2000 < 200
     });
     kept(start, &all)
+}
+
+/// Memory over time: a GiB is allocated, then freed, with its list, but for one block in a
+/// hundred if some survive, and ten seconds pass.
+pub fn timeline(scale: f64, survive: bool) -> Timeline {
+    let mut random = random(41);
+    let mut watch = Watch::start();
+    let mut all = blocks_watched(1024.0 * MIB * scale, &mut random, || watch.look());
+    let mut kept = Vec::with_capacity(if survive { all.len() / 50 } else { 0 });
+    for block in black_box(all.drain(..)) {
+        watch.look();
+        if survive && random.random_ratio(1, 100) {
+            kept.push(block);
+        }
+    }
+    drop(all);
+    watch.freed();
+    watch.wait(Duration::from_secs(10).mul_f64(scale.min(1.0)));
+    black_box(&kept);
+    tell_stats();
+    watch.finish()
 }
 
 /// Two ticks later, without the list, every page of which has been in use.

@@ -1,4 +1,4 @@
-//! The global allocator of this example: Neap, unless the environment names
+//! The global allocator of this program: Neap, unless the environment names
 //! the system's, so that both pay the same for the choice.
 
 use neap::Neap;

@@ -2,13 +2,17 @@
 //!
 //! `cargo bench -p race --bench memory -- --help`
 
+mod spike;
+
 use clap::Parser;
 use race::driver::{Contestant, NEAP, contestant, markdown, progress};
+use race::proc;
 use race::scenarios::{ALL, Goal, Scenario};
 use race::statistics::median;
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 const ALLOCATORS: &[&str] =
     &[NEAP, "system", "mimalloc", "jemalloc", "jemalloc-background", "snmalloc", "rpmalloc", "rusty_alloc"];
@@ -30,15 +34,31 @@ struct Options {
     /// Share of the full work; 0.01 is a smoke test.
     #[arg(long, default_value_t = 1.0)]
     scale: f64,
-    /// Where the tables go.
-    #[arg(long, default_value = "target/race")]
+    /// Where the tables, or the data and the picture go.
+    #[arg(long, default_value_os_t = target().join("race"))]
     out: PathBuf,
+    /// Instead of tables, draw a picture: of memory over time after a spike.
+    #[arg(long, value_enum)]
+    picture: Option<Picture>,
+    /// The processor, as the picture names it.
+    #[arg(long, default_value_t = proc::processor())]
+    processor: String,
+    /// Draw that picture from the data of a run before (spike.csv).
+    #[arg(long, value_name = "FILE")]
+    draw: Option<PathBuf>,
     /// Also print where Neap says its memory is at the end of each run.
     #[arg(long)]
     stats: bool,
     /// Given by cargo.
     #[arg(long, hide = true)]
     bench: bool,
+}
+
+/// What can be drawn.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Picture {
+    /// A GiB of small blocks, all of it freed, or all but one in a hundred.
+    Spike,
 }
 
 /// What was found, by figure and contestant.
@@ -51,6 +71,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let binaries = binaries.parent().expect("a binary lies in a folder");
     let mut environment = ENVIRONMENT.to_vec();
     environment.extend(options.stats.then_some(("RACE_STATS", "1")));
+    fs::create_dir_all(&options.out)?;
+    if let Some(file) = &options.draw {
+        return spike::draw(file, &options.out);
+    }
+    if let Some(Picture::Spike) = options.picture {
+        return spike::run(binaries, &environment, &options);
+    }
     let chosen: Vec<&Scenario> =
         ALL.iter().filter(|scenario| options.scenarios.is_match(scenario.name)).collect();
     let runs: usize = chosen.iter().map(|scenario| taking_part(scenario, &options).len()).sum();
@@ -81,11 +108,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     bar.finish_and_clear();
     let text = tables(&chosen, &options, &found)?;
     println!("{text}");
-    std::fs::create_dir_all(&options.out)?;
     let path = options.out.join("memory.md");
-    std::fs::write(&path, &text)?;
+    fs::write(&path, &text)?;
     println!("tables: {}", path.display());
     Ok(())
+}
+
+/// Where cargo builds.
+fn target() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it lies in the target folder").to_owned()
 }
 
 /// The contestants of a scenario: those asked for, and the scenario's variants.

@@ -1,9 +1,9 @@
 //! Allocation-heavy workloads on real data, under Neap and under the system
 //! allocator in turn: time, peak and settled resident memory, and a plot of
-//! where the memory is.
+//! memory over time.
 //!
-//! `cargo run --release --example measure [DIR]` reads the Rust sources below
-//! `DIR`; by default those of the crates that building this example fetched.
+//! `cargo run --release -p measure [DIR]` reads the Rust sources below
+//! `DIR`; by default those of the crates that cargo fetched, for this or others.
 
 mod child;
 mod plot;
@@ -15,6 +15,7 @@ use child::Report;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::error::Error;
+use std::io;
 use std::path::PathBuf;
 use switch::Switch;
 use tabled::builder::Builder;
@@ -26,17 +27,17 @@ static HEAP: Switch = Switch::new();
 /// Measures Neap beside the system allocator.
 #[derive(Parser)]
 struct Options {
-    /// Where Rust sources are; by default those of this example's own dependencies.
+    /// Where Rust sources are; by default those that cargo fetched.
     dir: Option<PathBuf>,
-    /// Where plots go.
-    #[arg(long, default_value = "target/measure")]
-    out: PathBuf,
-    /// At most so many MiB of sources.
+    /// Where plots go; by default the folder `measure` where cargo builds.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// So many MiB of sources.
     #[arg(long, default_value_t = 24)]
     mib: usize,
     /// Runs of each workload under each allocator; the table shows medians.
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+    rounds: u64,
     /// Runs this one workload in this process; for the program's own use.
     #[arg(long, hide = true)]
     child: Option<String>,
@@ -45,13 +46,14 @@ struct Options {
 fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::parse();
     let dir = options.dir.clone().unwrap_or_else(sources::default_dir);
+    let sources = sources::read(&dir, options.mib << 20)?;
     if let Some(name) = &options.child {
-        return child::run(name, &sources::read(&dir, options.mib << 20)?);
+        return child::run(name, &sources.files);
     }
-    let count = workloads::ALL.len() * 2 * options.rounds;
-    let bar = ProgressBar::new(count as u64);
+    println!("{sources}, below {}", dir.display());
+    drop(sources);
+    let bar = ProgressBar::new(workloads::ALL.len() as u64 * 2 * options.rounds);
     bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} {elapsed}  {msg}")?);
-    println!("sources below {}", dir.display());
     let mut rows = Vec::new();
     for workload in workloads::ALL {
         let mut runs: [Vec<Report>; 2] = Default::default();
@@ -71,32 +73,46 @@ fn main() -> Result<(), Box<dyn Error>> {
         "time in ms, memory in MiB; medians of {}; settled: 1.3 s after everything was freed",
         options.rounds
     );
-    std::fs::create_dir_all(&options.out)?;
-    for path in plot::draw(&options.out, &rows)? {
+    let out = options.out.map_or_else(default_out, Ok)?;
+    std::fs::create_dir_all(&out)?;
+    for path in plot::draw(&out, &rows)? {
         println!("plot: {}", path.display());
     }
     Ok(())
 }
 
+/// The folder `measure` in the one that cargo builds in, which it marks if it
+/// made it; this program lies in a folder of its profile's name below that, or
+/// of its target's and its profile's.
+fn default_out() -> io::Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    let marked = program.ancestors().take(4).find(|folder| folder.join("CACHEDIR.TAG").exists());
+    let target = marked.or_else(|| program.ancestors().nth(2)).ok_or(io::ErrorKind::NotFound)?;
+    Ok(target.join("measure"))
+}
+
+/// A workload's runs, under Neap and under the system's allocator.
 type Row = (&'static workloads::Workload, [Vec<Report>; 2]);
+
+type Figure = fn(&Report) -> f64;
 
 fn table(rows: &[Row]) -> String {
     let mut builder = Builder::new();
     builder.push_record(["workload", "time", "system", "peak", "system", "settled", "system"]);
     for (workload, [neap, system]) in rows {
         let mut record = vec![workload.title.to_string()];
-        for figure in
-            [|report: &Report| report.ms, |report: &Report| report.peak, |report: &Report| report.settled]
-        {
-            record.extend([neap, system].map(|runs| format!("{:.1}", median(runs, figure))));
+        let figures: [Figure; 3] = [|report| report.ms, |report| report.peak, |report| report.settled];
+        for figure in figures {
+            record.extend([neap, system].map(|runs| format!("{:.1}", figure(median(runs, figure)))));
         }
         builder.push_record(record);
     }
     builder.build().with(Style::markdown()).to_string()
 }
 
-fn median(runs: &[Report], figure: impl Fn(&Report) -> f64) -> f64 {
-    let mut figures: Vec<f64> = runs.iter().map(figure).collect();
-    figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+/// The run in the middle by a figure.
+fn median(runs: &[Report], figure: Figure) -> &Report {
+    let mut runs: Vec<&Report> = runs.iter().collect();
+    runs.sort_by(|one, other| figure(one).total_cmp(&figure(other)));
+    runs[runs.len() / 2]
 }

@@ -1,26 +1,26 @@
 //! Neap as a shared library for programs that cannot be rebuilt:
 //!
 //! ```sh
-//! cargo build --release --example neap_preload
-//! LD_PRELOAD=$PWD/target/release/examples/libneap_preload.so redis-server
+//! cargo build --release -p neap-preload
+//! LD_PRELOAD=$PWD/target/release/libneap_preload.so redis-server
 //! ```
 //!
 //! Its ticker runs in the background unless `NEAP_BACKGROUND=0`.
 
 use neap::Neap;
 
-// With the feature `malloc` the crate itself exports the family; then this is
-// where its settings come from.
+// With the feature `malloc` Neap itself exports the family; then this is where
+// its settings come from.
 #[cfg_attr(feature = "malloc", global_allocator)]
 static HEAP: Neap = Neap::new().background(true);
 
 #[cfg(not(feature = "malloc"))]
-neap::__export_c_family!(crate::HEAP);
+neap::__export_c_api!(crate::HEAP);
 
 #[used]
 #[unsafe(link_section = ".init_array")]
 static ON_LOAD: extern "C" fn() = on_load;
 
 extern "C" fn on_load() {
-    neap::c_family::stay_loaded();
+    neap::c_api::stay_loaded();
 }

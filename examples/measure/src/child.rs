@@ -2,7 +2,6 @@
 
 use crate::switch::VARIABLE;
 use crate::workloads;
-use serde::{Deserialize, Serialize};
 use std::error::Error;
 use std::hint::black_box;
 use std::path::Path;
@@ -11,7 +10,6 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// What a child found: milliseconds and MiB above what it held before the work.
-#[derive(Deserialize, Serialize)]
 pub struct Report {
     pub ms: f64,
     pub peak: f64,
@@ -20,15 +18,16 @@ pub struct Report {
 }
 
 /// Memory at one moment, in MiB.
-#[derive(Clone, Copy, Default, Deserialize, Serialize)]
+#[derive(Clone, Copy)]
 pub struct Sample {
     pub ms: f64,
     pub resident: f64,
+    /// What the program itself held; under Neap only.
     pub live: f64,
-    pub local: f64,
-    pub victim: f64,
-    pub free: f64,
 }
+
+/// A report as a child prints it.
+type Printed = (f64, f64, f64, Vec<[f64; 3]>);
 
 /// Longer than two ticks of the default interval.
 const SETTLE: Duration = Duration::from_millis(1300);
@@ -45,7 +44,9 @@ pub fn spawn(name: &str, dir: &Path, mib: usize, system: bool) -> Result<Report,
     if !output.status.success() {
         return Err(format!("{name}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr)).into());
     }
-    Ok(serde_json::from_slice(&output.stdout)?)
+    let (ms, peak, settled, samples): Printed = serde_json::from_slice(&output.stdout)?;
+    let samples = samples.into_iter().map(|[ms, resident, live]| Sample { ms, resident, live }).collect();
+    Ok(Report { ms, peak, settled, samples })
 }
 
 /// The child's side: runs the workload and prints the report.
@@ -72,7 +73,9 @@ pub fn run(name: &str, files: &[String]) -> Result<(), Box<dyn Error>> {
     });
     let settled = mib(resident().saturating_sub(before.resident));
     let peak = samples.iter().map(|sample| sample.resident).fold(0.0, f64::max);
-    serde_json::to_writer(std::io::stdout(), &Report { ms, peak, settled, samples })?;
+    let samples = samples.iter().map(|sample| [sample.ms, sample.resident, sample.live]).collect();
+    let printed: Printed = (ms, peak, settled, samples);
+    serde_json::to_writer(std::io::stdout(), &printed)?;
     Ok(())
 }
 
@@ -85,18 +88,8 @@ struct Before {
 fn sample(start: Instant, before: &Before, system: bool) -> Sample {
     let ms = start.elapsed().as_secs_f64() * 1000.0;
     let resident = mib(resident().saturating_sub(before.resident));
-    if system {
-        return Sample { ms, resident, ..Sample::default() };
-    }
-    let stats = neap::stats();
-    Sample {
-        ms,
-        resident,
-        live: mib(stats.live.saturating_sub(before.live)),
-        local: mib(stats.pooled_local),
-        victim: mib(stats.pooled_victim),
-        free: mib(stats.free_runs),
-    }
+    let live = if system { 0.0 } else { mib(neap::stats().live.saturating_sub(before.live)) };
+    Sample { ms, resident, live }
 }
 
 fn mib(bytes: usize) -> f64 {

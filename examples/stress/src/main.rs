@@ -1,7 +1,7 @@
 //! Hammers the allocator from many threads and verifies every block: contents,
 //! alignment, exclusiveness. Ends with a non-zero exit at the first fault.
 //!
-//! `cargo run --release --example stress -- --threads 64 --seconds 60`
+//! `cargo run --release -p stress -- --threads 64 --seconds 60`
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
