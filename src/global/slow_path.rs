@@ -34,7 +34,7 @@ pub(crate) fn refill(settings: &Settings, class: usize, zeroed: bool) -> *mut u8
     if new {
         // The pop met no magazine, and must not count as one on a magazine that
         // the thread takes over when it joins.
-        this_thread().reset(class);
+        this_thread().reset_top(class);
     }
     start(settings);
     let block = if new { begin_again(class, zeroed) } else { refill_after_pop(class, zeroed) };
@@ -179,7 +179,7 @@ fn purge_at_limit(more: usize) {
 
 /// For a thread without a thread cache: straight from a span.
 fn alloc_uncached(class: usize, zeroed: bool) -> *mut u8 {
-    this_thread().reset(class);
+    this_thread().reset_top(class);
     let block = uncached::alloc(class);
     background::wake_for_uncached();
     cleared(block, class, zeroed)

@@ -65,7 +65,7 @@ unsafe extern "C" fn on_parent() {
 unsafe extern "C" fn on_child() {
     // SAFETY: `on_fork` ran on the thread that this one is the copy of.
     unsafe { unlock() };
-    registry::abandon_orphans();
+    registry::detach_orphans();
     background::forget();
     IN_CHILD.run();
     // SAFETY: as above.

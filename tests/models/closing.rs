@@ -166,17 +166,17 @@ mod thread_cache {
                 self.land_all();
                 if std::mem::take(&mut *self.reclaimed.lock().unwrap()) {
                     // As a thread's heap does: a new magazine, here in the old place.
-                    let left = magazine.left_behind(&self.top, from);
+                    let left = magazine.interrupted_block(&self.top, from);
                     *magazine = self.renew();
                     if let Some(block) = left {
                         magazine.slot(1).store(block, SeqCst);
                     }
                     self.top.store(magazine.top(left.is_some() as usize), SeqCst);
                 } else if self.plant == Plant::NoRecovery && magazine.is_closed() {
-                    magazine.settle(&AtomicUsize::new(0), from);
+                    magazine.restore_top(&AtomicUsize::new(0), from);
                     self.top.store(magazine.top(0), SeqCst);
                 } else {
-                    magazine.settle(&self.top, from);
+                    magazine.restore_top(&self.top, from);
                 }
                 let count = magazine.count(self.top.load(SeqCst));
                 match from {
