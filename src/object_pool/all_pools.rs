@@ -25,7 +25,7 @@ static POOLS: Lock<Vec<Weak<dyn Ages>>> = Lock::new(Vec::new());
 pub(super) fn add(pool: Weak<dyn Ages>) {
     // Each time, though once would do: who waits in a `Once` as another thread
     // forks leaves it locked forever in the child.
-    fork::listen(before_fork, in_parent, in_child);
+    fork::set_hooks(before_fork, in_parent, in_child);
     let mut pools = POOLS.lock();
     pools.retain(|pool| pool.strong_count() > 0);
     pools.push(pool);
