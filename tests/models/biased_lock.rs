@@ -32,12 +32,12 @@ mod object_pool {
     }
 
     mod model {
-        use super::biased_lock::Biased;
+        use super::biased_lock::BiasedLock;
         use loom::cell::UnsafeCell;
         use loom::sync::Arc;
 
         /// Loom's cell panics if two threads are in it at once.
-        type Guarded = Arc<Biased<UnsafeCell<usize>>>;
+        type Guarded = Arc<BiasedLock<UnsafeCell<usize>>>;
 
         fn add(cell: &mut UnsafeCell<usize>) {
             cell.with_mut(|value| {
@@ -55,7 +55,7 @@ mod object_pool {
         #[test]
         fn the_owner_and_others_exclude_each_other() {
             check(|| {
-                let lock: Guarded = Arc::new(Biased::new(UnsafeCell::new(0)));
+                let lock: Guarded = Arc::new(BiasedLock::new(UnsafeCell::new(0)));
                 let other = lock.clone();
                 // SAFETY: `add` comes back nowhere.
                 let other = loom::thread::spawn(move || unsafe { other.take(add) });
@@ -73,7 +73,7 @@ mod object_pool {
         #[test]
         fn a_new_owner_sees_what_the_old_one_did() {
             check(|| {
-                let lock: Guarded = Arc::new(Biased::new(UnsafeCell::new(0)));
+                let lock: Guarded = Arc::new(BiasedLock::new(UnsafeCell::new(0)));
                 let old = lock.clone();
                 let thief = lock.clone();
                 // SAFETY: owner until it ends.
