@@ -1,4 +1,4 @@
-//! Runs the scenarios of memory on the contestants in turn and draws up tables.
+//! Runs the memory scenarios on the contestants in turn and writes tables.
 //!
 //! `cargo bench -p race --bench memory -- --help`
 
@@ -15,7 +15,7 @@ const ALLOCATORS: &[&str] =
 /// Neap ticks while the process is quiet; the others do not read this.
 const ENVIRONMENT: &[(&str, &str)] = &[("NEAP_BACKGROUND", "1")];
 
-/// The comparison of memory.
+/// The memory comparison.
 #[derive(Parser)]
 struct Options {
     /// Only scenarios whose name matches this regular expression.
@@ -33,7 +33,7 @@ struct Options {
     /// Where the tables go.
     #[arg(long, default_value = "target/race")]
     out: PathBuf,
-    /// Also print where Neap says its memory is at the end of each run.
+    /// Also print Neap's statistics at the end of each run.
     #[arg(long)]
     stats: bool,
     /// Given by cargo.
@@ -41,7 +41,7 @@ struct Options {
     bench: bool,
 }
 
-/// What was found, by figure and contestant.
+/// The results, by figure and contestant.
 type Found = BTreeMap<(&'static str, &'static str, &'static str), Vec<f64>>;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -61,7 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             for contestant in taking_part(scenario, &options) {
                 bar.set_message(format!("{} on {}", scenario.name, contestant.name));
                 let arguments = [&format!("memory:{}", scenario.name), &options.scale.to_string()];
-                // A peer that dies has no figures; the others go on.
+                // A peer that crashes has no figures; the others go on.
                 let run = contestant.run(binaries, &environment, &arguments.map(String::as_str));
                 let (figures, said): (BTreeMap<String, f64>, String) = match run {
                     Err(error) if !contestant.is_neap() => (BTreeMap::new(), error.to_string()),

@@ -1,4 +1,4 @@
-//! Runs the contestants in turn and draws up the table.
+//! Runs the contestants in turn and writes the table.
 //!
 //! `cargo bench -p race -- --help`
 
@@ -27,21 +27,21 @@ struct Options {
     /// Rounds of all contestants in turn.
     #[arg(long, default_value_t = 7)]
     rounds: usize,
-    /// After two rounds, leave a peer out of a workload on which its best time in them is more
-    /// than so many times the best peer's; that saves most of the time.
+    /// After two rounds, leave a peer out of a workload if its best time is more than so many
+    /// times the best peer's; that saves most of the time.
     #[arg(long, default_value = "inf", value_parser = at_least_one)]
     leave_out: f64,
     /// Share of the full work; 0.01 is a smoke test.
     #[arg(long, default_value_t = 1.0)]
     scale: f64,
-    /// Seconds from the work's end to the reading of settled memory; in the first round only.
+    /// Seconds from the end of the work until settled memory is read; in the first round only.
     #[arg(long, default_value_t = 2.0)]
     settle: f64,
     /// How the contestants are built.
     #[arg(long, value_enum, default_value = "lto")]
     build: Build,
-    /// Link the contestants anew for each round, their functions in another order, instead of
-    /// copying them: takes minutes to compile at the first time, and lld.
+    /// Link the contestants again for each round, with their functions in another order, instead
+    /// of copying them. The first time takes minutes to compile; needs lld.
     #[arg(long)]
     layouts: bool,
     /// Where the table and the plot go.
@@ -73,7 +73,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let settle = (round == 0).then(|| options.settle.to_string());
         for &workload in &chosen {
             let mut turn: Vec<_> = options.allocators.iter().enumerate().collect();
-            // Whoever runs after another finds the machine as that one left it.
+            // A contestant finds the machine as the one before it left it.
             if round % 2 == 1 {
                 turn.reverse();
             }
@@ -120,7 +120,7 @@ enum Binaries {
 }
 
 impl Binaries {
-    /// Cargo has built them with fat LTO, as it built this programme; others are made here.
+    /// Cargo has built them with fat LTO, as it built this program; others are made here.
     fn of(options: &Options) -> Result<Self, Box<dyn Error>> {
         if options.layouts {
             return Ok(Self::Layouts(Layouts::compile(options.build, &options.allocators)?));
@@ -140,7 +140,7 @@ impl Binaries {
         }))
     }
 
-    /// New ones for a round, in a folder that goes with what is returned.
+    /// New ones for a round, in a folder that is removed when the result is dropped.
     fn fresh(&self, round: usize, options: &Options) -> Result<TempDir, Box<dyn Error>> {
         fresh(&options.allocators, &options.out, |contestant, file| match self {
             Self::Built(dir) => {
@@ -157,7 +157,7 @@ fn at_least_one(text: &str) -> Result<f64, String> {
     if ratio >= 1.0 { Ok(ratio) } else { Err("below 1 the best would be left out, too".into()) }
 }
 
-/// Whether it is a peer that was too slow in the first two rounds to be of interest.
+/// Whether this is a peer that was too slow in the first two rounds to matter.
 fn is_left_out(reports: &Reports, key: (usize, usize), options: &Options, round: usize) -> bool {
     let is_peer = |&index: &usize| !options.allocators[index].is_neap();
     let best = |allocator| {
@@ -183,14 +183,15 @@ fn tables(reports: &Reports, chosen: &[usize], names: &[&str]) -> String {
     )
 }
 
-/// Neap's time as a ratio to the best peer's, round by round: the median, between which bounds
-/// it lies, and on which workloads Neap is ahead or behind.
+/// Neap's time as a ratio to the best peer's, round by round: the median, its bounds, and on
+/// which workloads Neap is ahead or behind.
 ///
-/// Of several equal peers one always did best by luck, so who is the best in half of the rounds
-/// is told by the other half. Of unequal ones that picks a slower one now and then: the truth lies
-/// between this and the least median. Bounds at 95 % are wrong on one workload in twenty.
+/// Of several equal peers one is always fastest by luck. So the other half of the rounds says
+/// which peer is the best for one half. With unequal peers that sometimes picks a slower one: the
+/// truth lies between this and the lowest median. Bounds at 95 % are wrong on one workload in
+/// twenty.
 fn certainty(reports: &Reports, chosen: &[usize], names: &[&str]) -> String {
-    /// What is not worth to be called behind.
+    /// A difference too small to be called behind.
     const BEHIND: f64 = 1.03;
     let Some(neap) = names.iter().position(|name| *name == NEAP) else { return String::new() };
     let header = ["workload", "best in half of the rounds", "Neap / that in the others", "95 %"];
@@ -224,7 +225,7 @@ fn certainty(reports: &Reports, chosen: &[usize], names: &[&str]) -> String {
     )
 }
 
-/// Of those that ran in every round, the peer with the least median time in one half of them.
+/// Of the peers that ran in every round, the one with the lowest median time in one half.
 fn best_peer(reports: &Reports, workload: usize, names: &[&str], half: usize) -> Option<usize> {
     let rounds = |peer: &usize| reports.get(&(workload, *peer)).map_or(0, Vec::len);
     let time = |peer: &usize| statistics::median(times(reports, (workload, *peer), half));
@@ -234,7 +235,7 @@ fn best_peer(reports: &Reports, workload: usize, names: &[&str], half: usize) ->
     able.min_by(|one, other| time(one).total_cmp(&time(other)))
 }
 
-/// The times of one half of the rounds: two of every four, so that each half has both turns.
+/// The times of one half of the rounds: two of every four, so that each half has both orders.
 fn times(reports: &Reports, key: (usize, usize), half: usize) -> impl Iterator<Item = f64> {
     let rounds = reports.get(&key).into_iter().flatten().enumerate();
     rounds.filter(move |(round, _)| round / 2 % 2 == half).map(|(_, report)| report.seconds)
@@ -269,7 +270,7 @@ fn table(reports: &Reports, chosen: &[usize], names: &[&str], figure: fn(&Report
     markdown(rows)
 }
 
-/// Times as bars of the ratio to Neap's.
+/// Times as bars: the ratio to Neap's.
 mod plot {
     use super::{NEAP, Reports, median, workloads};
     use plotters::coord::Shift;

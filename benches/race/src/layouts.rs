@@ -1,9 +1,9 @@
-//! The contestants linked anew, each time with their functions in another order.
+//! Links the contestants again, each time with their functions in another order.
 //!
-//! Where functions come to lie decides several percent of a workload's time (which of them
-//! share the sets of a cache or of the branch predictor), the same in each run of one binary,
-//! and no allocator has any merit in it. See T. Mytkowicz and others, "Producing wrong data
-//! without doing anything obviously wrong!", 2009.
+//! The addresses of functions decide several percent of a workload's time, since they decide
+//! which functions share the sets of a cache or of the branch predictor. That is the same in
+//! each run of one binary, and no allocator's merit. See T. Mytkowicz and others, "Producing
+//! wrong data without doing anything obviously wrong!", 2009.
 
 use crate::driver::Contestant;
 use std::collections::BTreeMap;
@@ -23,13 +23,13 @@ pub enum Build {
 
 /// The contestants, ready to be linked.
 pub struct Layouts {
-    /// By the name of a binary, the command that links it.
+    /// The command that links a binary, by the binary's name.
     links: BTreeMap<&'static str, String>,
 }
 
 impl Layouts {
-    /// Compiles the contestants, from the workspace's root, and keeps what is linked: some
-    /// minutes at the first time, and 4 GB under `target`.
+    /// Compiles the contestants, from the workspace's root, and keeps what is linked. The first
+    /// time takes some minutes, and 4 GB under `target`.
     pub fn compile(build: Build, contestants: &[&Contestant]) -> Result<Self, Box<dyn Error>> {
         let (name, options): (_, &[&str]) = match build {
             Build::Lto => (
@@ -43,7 +43,7 @@ impl Layouts {
         let mut links = BTreeMap::new();
         for contestant in contestants {
             let binary = contestant.binary();
-            // Cargo prints nothing where nothing is to be done; a file stays.
+            // Cargo prints nothing if there is nothing to do, so the command is kept in a file.
             let link = std::path::absolute(dir.join(binary).with_extension("link"))?;
             let mut cargo = Command::new(env!("CARGO"));
             cargo.args(["rustc", "--release", "-p", "race", "--bin", binary, "--target-dir"]).arg(&dir);
@@ -58,11 +58,11 @@ impl Layouts {
         Ok(Self { links })
     }
 
-    /// Links one of them into a file, in the order of a seed.
+    /// Links one of them into a file, with its functions in an order that depends on a seed.
     pub fn link(&self, contestant: &Contestant, seed: usize, path: &Path) -> Result<(), Box<dyn Error>> {
         let binary = contestant.binary();
         let command = &self.links[binary];
-        // The command is rustc's, written for a shell; of two outputs the last one counts.
+        // The command is rustc's, quoted for a shell; of two `-o` options the last one counts.
         let line = format!("{command} -Wl,--shuffle-sections='.text*={seed}' -o \"$0\"");
         let output = Command::new("sh").arg("-c").arg(line).arg(path).output()?;
         if !output.status.success() {

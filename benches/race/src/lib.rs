@@ -1,5 +1,5 @@
-//! What every contestant runs, in a process of its own: one workload, timed, or
-//! one scenario of memory; and what the two drivers share.
+//! What every contestant runs, in a process of its own: one timed workload, or one memory
+//! scenario; and what the two drivers share.
 
 pub mod driver;
 pub mod layouts;
@@ -13,21 +13,20 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-/// What a contestant found.
+/// The result of a contestant.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub struct Report {
-    /// Of the work alone.
+    /// Seconds of the work alone.
     pub seconds: f64,
     /// Peak resident memory of the process in MiB.
     pub peak: f64,
-    /// Resident memory some time after the work, in MiB, where it was waited for.
+    /// Resident memory some time after the work, in MiB, if asked for.
     pub settled: Option<f64>,
 }
 
-/// A contestant's `main`: runs the workload or the scenario (`memory:NAME`) that
-/// its first argument names, at the scale that its second says (1 is full), and
-/// prints what it found as JSON. After a workload it waits the seconds of the
-/// third, if there is one.
+/// A contestant's `main`. Runs the workload or the scenario (`memory:NAME`) that its first
+/// argument names, at the scale of the second (1 is full), and prints the result as JSON.
+/// After a workload it waits for the seconds of the third argument, if there is one.
 pub fn contest() {
     let mut arguments = std::env::args().skip(1);
     let name = arguments.next().expect("a workload");

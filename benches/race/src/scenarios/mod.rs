@@ -1,4 +1,4 @@
-//! Scenarios of memory: what a process holds on to, and what giving it back costs.
+//! Memory scenarios: what a process keeps, and what returning memory costs.
 
 mod growth;
 mod latency;
@@ -18,21 +18,21 @@ const TWO_TICKS: Duration = Duration::from_millis(1200);
 
 /// One scenario.
 pub struct Scenario {
-    /// As arguments say.
+    /// Its name in arguments.
     pub name: &'static str,
     /// The table it belongs to.
     pub table: &'static str,
-    /// What it finds, in this order.
+    /// The rows for what it measures, in this order.
     pub figures: &'static [Figure],
     /// Runs it, at a scale.
     pub run: fn(f64) -> Vec<f64>,
-    /// Contestants beside the usual ones.
+    /// Contestants in addition to the usual ones.
     pub variants: &'static [&'static str],
 }
 
 /// A row of a table.
 pub struct Figure {
-    /// As tables say.
+    /// Its name in tables.
     pub name: &'static str,
     /// What Neap should reach.
     pub goal: Goal,
@@ -42,7 +42,7 @@ pub struct Figure {
 pub enum Goal {
     /// Nothing in particular.
     None,
-    /// So much, or less.
+    /// This much, or less.
     AtMost(f64),
     /// No more than another contestant has.
     AtMostOf(&'static str),
@@ -187,11 +187,11 @@ pub const ALL: &[Scenario] = &[
     },
 ];
 
-/// Where the allocator says its memory is, if it can tell.
+/// The allocator's own statistics, if it has any.
 pub static STATS: OnceLock<fn() -> String> = OnceLock::new();
 
-/// Prints that on standard error, if `RACE_STATS` asks for it. To be called
-/// after the last reading, while what survives still lives.
+/// Prints them on standard error, if `RACE_STATS` asks for it. To be called after the last
+/// reading, while what survives is still live.
 fn tell_stats() {
     if let Some(stats) = STATS.get().filter(|_| std::env::var_os("RACE_STATS").is_some()) {
         eprintln!("{}", stats());
@@ -208,7 +208,7 @@ fn block(size: usize) -> Box<[u8]> {
     vec![1; size].into_boxed_slice()
 }
 
-/// Blocks of 32 to 512 bytes, `bytes` in all, in a list that need not grow.
+/// Blocks of 32 to 512 bytes, `bytes` in all, in a list that does not need to grow.
 fn blocks(bytes: f64, random: &mut SmallRng) -> Vec<Box<[u8]>> {
     let mut sizes = random.clone();
     let mut rest = bytes;

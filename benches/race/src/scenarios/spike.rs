@@ -1,4 +1,4 @@
-//! One thread's spike, freed whole or but for survivors.
+//! One thread's spike, of which everything is freed, or all but a few survivors.
 
 use super::{MIB, TWO_TICKS, block, blocks, random, tell_stats};
 use crate::proc::anonymous;
@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::thread::sleep;
 use std::time::Duration;
 
-/// All freed; read two ticks and ten seconds later.
+/// All is freed; memory is read two ticks and ten seconds later.
 pub fn spike(scale: f64) -> Vec<f64> {
     let start = anonymous();
     drop(black_box(blocks(1024.0 * MIB * scale, &mut random(41))));
@@ -43,7 +43,7 @@ pub fn runs(scale: f64) -> Vec<f64> {
     kept(start, &all)
 }
 
-/// Two ticks later, without the list, every page of which has been in use.
+/// Resident memory two ticks later, without the list, every page of which was in use.
 fn kept(start: f64, all: &Vec<Box<[u8]>>) -> Vec<f64> {
     sleep(TWO_TICKS);
     let list = (all.capacity() * size_of::<Box<[u8]>>()) as f64 / MIB;
