@@ -1,4 +1,4 @@
-//! A block made and dropped, the thread's magazine serving both.
+//! One allocation and its free, both served by the thread's magazine.
 #![allow(missing_docs, reason = "criterion's macros write functions without")]
 
 use criterion::{Criterion, criterion_group, criterion_main};

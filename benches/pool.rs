@@ -1,5 +1,5 @@
-//! `Pool<T>`: get and put back, beside an array stack and other crates, on 1, 2
-//! and 16 threads; and what the order of the tiers does.
+//! `Pool<T>`: get and put back, compared with an array stack and other crates, on 1, 2
+//! and 16 threads; and what the order of the tiers changes.
 #![allow(missing_docs, reason = "criterion's macros write functions without")]
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
@@ -15,7 +15,7 @@ fn object() -> Object {
     Vec::with_capacity(64)
 }
 
-/// The time of `rounds` calls of `work` by each of `threads`, all at once.
+/// The time of `rounds` calls of `work` by each of `threads` at the same time.
 fn together(threads: usize, rounds: u64, work: impl Fn() + Sync) -> Duration {
     if threads == 1 {
         let start = Instant::now();
@@ -79,8 +79,8 @@ fn get_and_put(criterion: &mut Criterion) {
     }
 }
 
-/// Prints hits, what is kept, and how it ages under a steady load of two
-/// objects out of a burst of a hundred, by order of the tiers.
+/// Prints hits, what is kept, and how it ages, for each order of the tiers: a steady load
+/// of two objects after a burst of a hundred.
 fn order_of_tiers(_: &mut Criterion) {
     println!("| order | tick | hits of 1000 gets | local | victim |\n|---|---|---|---|---|");
     for order in [TierOrder::LocalFirst, TierOrder::VictimFirst] {

@@ -1,4 +1,4 @@
-//! Each class of size: a block made and dropped, and one that grows into the next.
+//! Each size class: an allocation and its free, and a block that grows into the next class.
 #![allow(missing_docs, reason = "criterion's macros write functions without")]
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};

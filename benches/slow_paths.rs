@@ -17,12 +17,12 @@ fn take<A: GlobalAlloc>(heap: &A) -> Vec<*mut u8> {
 
 fn give<A: GlobalAlloc>(heap: &A, blocks: &[*mut u8]) {
     for &block in blocks {
-        // SAFETY: taken with this layout, given back once.
+        // SAFETY: allocated with this layout, freed once.
         unsafe { heap.dealloc(block, LAYOUT) };
     }
 }
 
-/// Blocks taken in a row: every 125th refills the magazine.
+/// Allocations in sequence: every 125th refills the magazine.
 fn refill(criterion: &mut Criterion) {
     fn one<A: GlobalAlloc>(criterion: &mut Criterion, name: &str, heap: &A) {
         let mut group = criterion.benchmark_group("refill, by 10,000 blocks of 32 bytes");
@@ -45,7 +45,7 @@ fn refill(criterion: &mut Criterion) {
     one(criterion, "System", &System);
 }
 
-/// Blocks given back in a row: every 125th spills half the magazine.
+/// Frees in sequence: every 125th spills half the magazine.
 fn spill(criterion: &mut Criterion) {
     fn one<A: GlobalAlloc>(criterion: &mut Criterion, name: &str, heap: &A) {
         let mut group = criterion.benchmark_group("spill, by 10,000 blocks of 32 bytes");
@@ -58,7 +58,7 @@ fn spill(criterion: &mut Criterion) {
     one(criterion, "System", &System);
 }
 
-/// One tick by hand with 1 MiB in the thread's tiers; beside it, the nearest
+/// One tick by hand with 1 MiB in the thread's tiers, compared with the nearest thing that
 /// the system allocator has.
 fn tick(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("tick");
@@ -69,14 +69,14 @@ fn tick(criterion: &mut Criterion) {
     group.bench_function("System (malloc_trim)", |bencher| {
         bencher.iter_batched(
             || give(&System, &take(&System)),
-            // SAFETY: always allowed.
+            // SAFETY: it has no contract.
             |()| unsafe { libc::malloc_trim(0) },
             BatchSize::PerIteration,
         );
     });
 }
 
-/// A thread that takes and gives 1000 blocks, from start to join.
+/// A thread that allocates and frees 1000 blocks, from start to join.
 fn thread_exit(criterion: &mut Criterion) {
     fn one<A: GlobalAlloc + Sync>(criterion: &mut Criterion, name: &str, heap: &'static A) {
         let mut group = criterion.benchmark_group("thread, 10,000 blocks");

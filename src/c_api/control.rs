@@ -1,4 +1,4 @@
-//! What a program may ask of the whole heap: giving back, and figures.
+//! What a program may ask of the whole heap: returning memory, and statistics.
 
 use crate::base::epoch;
 use crate::global::neap::Neap;
@@ -8,8 +8,7 @@ use crate::reclaim::tick;
 use core::ffi::c_int;
 use core::fmt::{self, Write};
 
-/// `malloc_trim`: a tick, and then everything free goes back. 1 if the system
-/// got any page.
+/// `malloc_trim`: does a tick, and then returns everything free. 1 if any page went back.
 ///
 /// # Safety
 /// None.
@@ -21,8 +20,8 @@ pub unsafe fn malloc_trim(_: &'static Neap, _pad: usize) -> c_int {
     (tick::pages_returned() > before) as c_int
 }
 
-/// `mallopt`: `M_PURGE` (-101, as Android has it) returns what is free and gives
-/// 1. None of the C library's parameters has a counterpart here: 0, not set.
+/// `mallopt`: `M_PURGE` (-101, as on Android) returns everything free; the result is 1.
+/// The C library's parameters have no counterpart here; the result is 0, for not set.
 ///
 /// # Safety
 /// None.
@@ -31,13 +30,13 @@ pub unsafe fn mallopt(neap: &'static Neap, parameter: c_int, _value: c_int) -> c
     if parameter != M_PURGE {
         return 0;
     }
-    // SAFETY: no contract.
+    // SAFETY: it has no contract.
     unsafe { malloc_trim(neap, 0) };
     1
 }
 
-/// `mallinfo2`: `arena` what is resident, `uordblks` what the
-/// program has, `fordblks` what is free and resident.
+/// `mallinfo2`: `arena` is what is resident, `uordblks` what the program has, and
+/// `fordblks` what is free and resident.
 ///
 /// # Safety
 /// None.
@@ -58,12 +57,12 @@ pub unsafe fn mallinfo2(_: &'static Neap) -> libc::mallinfo2 {
     }
 }
 
-/// `mallinfo`: the same, as far as its fields reach.
+/// `mallinfo`: the same, as far as its smaller fields reach.
 ///
 /// # Safety
 /// None.
 pub unsafe fn mallinfo(neap: &'static Neap) -> libc::mallinfo {
-    // SAFETY: no contract.
+    // SAFETY: it has no contract.
     let info = unsafe { mallinfo2(neap) };
     let cut = |figure: usize| c_int::try_from(figure).unwrap_or(c_int::MAX);
     libc::mallinfo {
@@ -85,7 +84,7 @@ pub unsafe fn mallinfo(neap: &'static Neap) -> libc::mallinfo {
 /// # Safety
 /// None.
 pub unsafe fn malloc_stats(_: &'static Neap) {
-    // Nothing can be done about a standard error that takes no more.
+    // If standard error cannot be written there is nowhere to report that.
     let _ = write!(Stderr, "{}", stats());
 }
 

@@ -1,9 +1,9 @@
-//! What is wrong with a pointer that is no live block, in one line.
+//! Says in one line what is wrong with a pointer that is no live block.
 
 use crate::base::fatal::abort_on_misuse;
 use crate::heap::lookup::{Place, place_of};
 
-/// What the program wanted with a pointer.
+/// What the program wanted to do with a pointer.
 #[derive(Clone, Copy)]
 pub(super) enum Use {
     Free,
@@ -11,7 +11,7 @@ pub(super) enum Use {
     Measure,
 }
 
-/// Aborts the process.
+/// Aborts the process, with a line that says what was done to what.
 #[cold]
 #[inline(never)]
 pub(super) fn abort_on_misuse_of(block: usize, by: Use) -> ! {
@@ -23,7 +23,7 @@ pub(super) fn abort_on_misuse_of(block: usize, by: Use) -> ! {
     abort_on_misuse(what, block)
 }
 
-/// It starts where a block could, and is not in use.
+/// A block could start there, but none is in use.
 fn freed(by: Use) -> &'static str {
     match by {
         Use::Free => "double free",

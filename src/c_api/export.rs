@@ -1,7 +1,7 @@
-//! The C names.
+//! Exports the C API under its C names.
 
-/// Defines the C API under its C names in the crate that expands it, on the
-/// static [`Neap`](crate::Neap) given.
+/// Defines the C API under its C names in the crate that expands it, for a static
+/// [`Neap`](crate::Neap).
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __export_c_api {
@@ -56,9 +56,9 @@ macro_rules! __export_c_api {
                 delete_aligned_nothrow(block: *mut c_void, align: usize, tag: *const c_void) -> ();
         }
     };
-    // Each starts on a cache-line boundary: where they lie otherwise decides a tenth of
-    // the time that a pair takes. The directive raises the alignment of a section in which the
-    // function is alone, and so at offset 0.
+    // Each of these starts on a cache-line boundary: otherwise its position alone can change
+    // the time of a malloc and free by a tenth. The directive aligns a section that holds
+    // only the function, so the function is at offset 0.
     ($neap:path: aligned $($section:literal $name:ident =
         $function:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {
         $(
@@ -79,7 +79,7 @@ macro_rules! __export_c_api {
             #[allow(unused_imports, reason = "not every list has both")]
             use ::core::ffi::{c_int, c_void};
             $(
-                // May unwind: C++'s `new` throws, also through a new-handler.
+                // May unwind: C++'s `new` throws, and so may a new-handler.
                 $(#[$attribute])?
                 #[unsafe(no_mangle)]
                 #[allow(non_snake_case)]

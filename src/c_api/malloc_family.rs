@@ -1,7 +1,9 @@
-//! The rest of what C, POSIX and the C library promise, to the letter.
+//! The rest of the malloc family, exactly as C, POSIX and the C library specify it.
 
 use super::diagnosis::Use;
-use super::malloc::{ALIGN, Live, aligned, exhausted, fail, free, growing, look, malloc};
+use super::malloc::{
+    ALIGN, Live, alloc_aligned, alloc_growing, fail, find_live, free, malloc, out_of_memory,
+};
 use crate::base::fatal::abort_on_misuse;
 use crate::base::size_class::{PAGE, POOLED_MAX, RUN_MAX, class_of, padded};
 use crate::global::neap::Neap;
@@ -11,8 +13,7 @@ use crate::platform::keeping_errno;
 use core::ffi::{c_int, c_void};
 use core::ptr;
 
-/// C's `realloc`. As the C library has it, a size of 0 frees the block and
-/// gives null.
+/// C's `realloc`. As in the C library, a size of 0 frees the block and returns null.
 ///
 /// # Safety
 /// None beyond C's contract.
@@ -21,14 +22,14 @@ pub unsafe fn realloc(neap: &'static Neap, block: *mut c_void, size: usize) -> *
         // SAFETY: C's contract.
         return unsafe { malloc(neap, size) };
     }
-    let live = look(block as usize, Use::Realloc);
+    let live = find_live(block as usize, Use::Realloc);
     if size == 0 {
         // SAFETY: C's contract.
         unsafe { free(neap, block) };
         return ptr::null_mut();
     }
     if size > isize::MAX as usize {
-        return exhausted();
+        return out_of_memory();
     }
     let usable = live.usable(block as usize);
     if let Some(block) = in_place(live, usable, block, size) {
@@ -36,7 +37,8 @@ pub unsafe fn realloc(neap: &'static Neap, block: *mut c_void, size: usize) -> *
     }
     // SAFETY: a new block; both hold the smaller of the two sizes.
     unsafe {
-        let to = if size > POOLED_MAX && size > usable { growing(neap, size) } else { malloc(neap, size) };
+        let to =
+            if size > POOLED_MAX && size > usable { alloc_growing(neap, size) } else { malloc(neap, size) };
         if !to.is_null() {
             to.cast::<u8>().copy_from_nonoverlapping(block.cast(), usable.min(size));
             free(neap, block);
@@ -45,13 +47,13 @@ pub unsafe fn realloc(neap: &'static Neap, block: *mut c_void, size: usize) -> *
     }
 }
 
-/// The block's new place, if nothing needs to be copied.
+/// The block's address after resizing, if nothing needs to be copied.
 fn in_place(live: Live, usable: usize, block: *mut c_void, size: usize) -> Option<*mut c_void> {
-    // A block that stays at least half full stays.
-    if keeps(usable, size) && matches!(live, Live::Pooled(_)) {
+    // A pooled block that stays more than half used stays where it is.
+    if still_fits(usable, size) && matches!(live, Live::Pooled(_)) {
         return Some(block);
     }
-    // A run or mapping of the same kind.
+    // A run can become another run, and a mapping another mapping.
     let size = padded(size, ALIGN);
     let fits = match live {
         Live::Pooled(_) => false,
@@ -59,11 +61,11 @@ fn in_place(live: Live, usable: usize, block: *mut c_void, size: usize) -> Optio
         Live::Large(Backing::Mapping) => size > POOLED_MAX,
     };
     let resized = if fits { keeping_errno(|| slow_path::resize_large(block as usize, size)) } else { None };
-    resized.map(<*mut u8>::cast).or_else(|| keeps(usable, size).then_some(block))
+    resized.map(<*mut u8>::cast).or_else(|| still_fits(usable, size).then_some(block))
 }
 
-/// Whether a block of `usable` bytes may go on as one of `size`.
-fn keeps(usable: usize, size: usize) -> bool {
+/// Whether a block of `usable` bytes still fits a size: it does not waste half of itself.
+fn still_fits(usable: usize, size: usize) -> bool {
     size <= usable && size > usable / 2
 }
 
@@ -80,7 +82,7 @@ pub unsafe fn reallocarray(
     match count.checked_mul(size) {
         // SAFETY: the same contract.
         Some(size) => unsafe { realloc(neap, block, size) },
-        None => exhausted(),
+        None => out_of_memory(),
     }
 }
 
@@ -99,7 +101,7 @@ pub unsafe fn free_sized(neap: &'static Neap, block: *mut c_void, size: usize) {
 /// None beyond C's contract.
 pub unsafe fn free_aligned_sized(neap: &'static Neap, block: *mut c_void, align: usize, size: usize) {
     if !block.is_null() {
-        let live = look(block as usize, Use::Free);
+        let live = find_live(block as usize, Use::Free);
         let usable = live.usable(block as usize);
         let given = if align.is_power_of_two() && size <= isize::MAX as usize {
             padded(size, align.max(ALIGN))
@@ -111,7 +113,7 @@ pub unsafe fn free_aligned_sized(neap: &'static Neap, block: *mut c_void, align:
             _ => given.checked_next_multiple_of(PAGE) == Some(usable),
         };
         // `realloc` may have left a smaller size in a larger block.
-        if !same_class && !keeps(usable, given) {
+        if !same_class && !still_fits(usable, given) {
             abort_on_misuse("free with a size that is not the block's", block as usize);
         }
     }
@@ -119,7 +121,7 @@ pub unsafe fn free_aligned_sized(neap: &'static Neap, block: *mut c_void, align:
     unsafe { free(neap, block) };
 }
 
-/// POSIX's `posix_memalign`: gives the reason, and leaves errno alone.
+/// POSIX's `posix_memalign`: returns the error, and leaves errno as it was.
 ///
 /// # Safety
 /// `out` can be written.
@@ -127,31 +129,31 @@ pub unsafe fn posix_memalign(neap: &'static Neap, out: *mut *mut c_void, align: 
     if !align.is_power_of_two() || !align.is_multiple_of(size_of::<*mut c_void>()) {
         return libc::EINVAL;
     }
-    let block = keeping_errno(|| aligned(neap, size, align));
+    let block = keeping_errno(|| alloc_aligned(neap, size, align));
     if block.is_null() {
         return libc::ENOMEM;
     }
-    // SAFETY: by contract.
+    // SAFETY: by contract `out` can be written.
     unsafe { out.write(block) };
     0
 }
 
-/// C17's `aligned_alloc`: any power of two, any size.
+/// C17's `aligned_alloc`: any power of two and any size.
 ///
 /// # Safety
 /// None beyond C's contract.
 pub unsafe fn aligned_alloc(neap: &'static Neap, align: usize, size: usize) -> *mut c_void {
-    if align.is_power_of_two() { aligned(neap, size, align) } else { fail(libc::EINVAL) }
+    if align.is_power_of_two() { alloc_aligned(neap, size, align) } else { fail(libc::EINVAL) }
 }
 
-/// `memalign`: as the C library does, an alignment that is no power of two
-/// counts as the next one.
+/// `memalign`: as in the C library, an alignment that is no power of two is rounded up
+/// to one.
 ///
 /// # Safety
 /// None.
 pub unsafe fn memalign(neap: &'static Neap, align: usize, size: usize) -> *mut c_void {
     match align.checked_next_power_of_two() {
-        Some(align) => aligned(neap, size, align),
+        Some(align) => alloc_aligned(neap, size, align),
         None => fail(libc::EINVAL),
     }
 }
@@ -161,7 +163,7 @@ pub unsafe fn memalign(neap: &'static Neap, align: usize, size: usize) -> *mut c
 /// # Safety
 /// None.
 pub unsafe fn valloc(neap: &'static Neap, size: usize) -> *mut c_void {
-    aligned(neap, size, page())
+    alloc_aligned(neap, size, page())
 }
 
 /// `pvalloc`: whole pages, at least one.
@@ -170,13 +172,13 @@ pub unsafe fn valloc(neap: &'static Neap, size: usize) -> *mut c_void {
 /// None.
 pub unsafe fn pvalloc(neap: &'static Neap, size: usize) -> *mut c_void {
     match size.max(1).checked_next_multiple_of(page()) {
-        Some(size) => aligned(neap, size, page()),
-        None => exhausted(),
+        Some(size) => alloc_aligned(neap, size, page()),
+        None => out_of_memory(),
     }
 }
 
 fn page() -> usize {
-    // SAFETY: no pointers.
+    // SAFETY: the call takes no pointers.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     usize::try_from(page).unwrap_or(PAGE)
 }

@@ -1,9 +1,9 @@
-//! The C API over the same core: `malloc` and the rest, and C++'s operators.
+//! The C API: the malloc family and C++'s operators `new` and `delete`, over the same
+//! heap.
 //!
-//! Not for Rust programs to call: `export.rs` gives these functions their C
-//! names, in a program built with the feature `malloc`, or in the shared
-//! library `examples/neap_preload.rs`. Each takes the [`Neap`](crate::Neap)
-//! whose settings hold.
+//! Not for Rust programs to call: `export.rs` gives these functions their C names, in a
+//! program built with the feature `malloc`, or in the shared library of
+//! `examples/preload`. Each takes the [`Neap`](crate::Neap) with the settings to use.
 
 mod control;
 mod diagnosis;
@@ -26,8 +26,8 @@ pub use operators::{
 };
 pub use stay_loaded::stay_loaded;
 
-/// The C API's own heap in a program built with the feature: what settings
-/// the program's own `Neap` has come before its.
+/// The `Neap` of the C API in a program built with the feature. The settings of the
+/// program's own `Neap` replace its defaults.
 #[cfg(feature = "malloc")]
 mod exported {
     use crate::global::neap::Neap;

@@ -1,11 +1,11 @@
 //! C++'s `operator new` and `operator delete`.
 //!
-//! Where memory is exhausted, the throwing forms do what the C++ library's do:
-//! they call the new-handler until there is memory or no handler, and then
-//! throw `std::bad_alloc`. Both are the C++ library's own, found when needed;
-//! these functions must be ready before it is loaded.
+//! Without memory the throwing forms do what those of the C++ library do: they call the
+//! new-handler until there is memory or no handler, and then throw `std::bad_alloc`.
+//! The functions for both are the C++ library's own. They are looked up only when needed,
+//! since the operators must work before that library is loaded.
 
-use super::malloc::{aligned, free, malloc};
+use super::malloc::{alloc_aligned, free, malloc};
 use crate::base::fatal::report;
 use crate::global::neap::Neap;
 use crate::platform;
@@ -20,9 +20,9 @@ type Handler = Option<unsafe extern "C-unwind" fn()>;
 /// None. Unwinds with a C++ exception.
 #[inline(always)]
 pub unsafe fn new(neap: &'static Neap, size: usize) -> *mut c_void {
-    // SAFETY: no contract.
+    // SAFETY: it has no contract.
     let block = unsafe { malloc(neap, size) };
-    if block.is_null() { throwing(|| plain(neap, size)) } else { block }
+    if block.is_null() { retry_or_throw(|| alloc(neap, size)) } else { block }
 }
 
 /// `operator new(size_t, nothrow)`.
@@ -31,9 +31,9 @@ pub unsafe fn new(neap: &'static Neap, size: usize) -> *mut c_void {
 /// None.
 #[inline(always)]
 pub unsafe fn new_nothrow(neap: &'static Neap, size: usize, _: *const c_void) -> *mut c_void {
-    // SAFETY: no contract.
+    // SAFETY: it has no contract.
     let block = unsafe { malloc(neap, size) };
-    if block.is_null() { handling(|| plain(neap, size)) } else { block }
+    if block.is_null() { retry_with_handler(|| alloc(neap, size)) } else { block }
 }
 
 /// `operator new(size_t, align_val_t)`.
@@ -41,8 +41,8 @@ pub unsafe fn new_nothrow(neap: &'static Neap, size: usize, _: *const c_void) ->
 /// # Safety
 /// None. Unwinds with a C++ exception.
 pub unsafe fn new_aligned(neap: &'static Neap, size: usize, align: usize) -> *mut c_void {
-    let block = of_power_of_two(neap, size, align);
-    if block.is_null() { throwing(|| of_power_of_two(neap, size, align)) } else { block }
+    let block = alloc_power_of_two(neap, size, align);
+    if block.is_null() { retry_or_throw(|| alloc_power_of_two(neap, size, align)) } else { block }
 }
 
 /// `operator new(size_t, align_val_t, nothrow)`.
@@ -55,12 +55,12 @@ pub unsafe fn new_aligned_nothrow(
     align: usize,
     _: *const c_void,
 ) -> *mut c_void {
-    let block = of_power_of_two(neap, size, align);
-    if block.is_null() { handling(|| of_power_of_two(neap, size, align)) } else { block }
+    let block = alloc_power_of_two(neap, size, align);
+    if block.is_null() { retry_with_handler(|| alloc_power_of_two(neap, size, align)) } else { block }
 }
 
-/// `operator delete` with a size, or with an alignment: neither is needed to
-/// find the block, and C++ programs are known to get the size wrong.
+/// `operator delete` with a size or with an alignment. Neither is needed to find the
+/// block, and C++ programs are known to get the size wrong.
 ///
 /// # Safety
 /// As [`free`].
@@ -100,20 +100,20 @@ pub unsafe fn delete_aligned_nothrow(neap: &'static Neap, block: *mut c_void, _:
     unsafe { free(neap, block) };
 }
 
-fn plain(neap: &'static Neap, size: usize) -> *mut c_void {
-    // SAFETY: no contract.
+fn alloc(neap: &'static Neap, size: usize) -> *mut c_void {
+    // SAFETY: it has no contract.
     unsafe { malloc(neap, size) }
 }
 
-/// An alignment that is none is C++'s undefined behaviour; it fails here.
-fn of_power_of_two(neap: &'static Neap, size: usize, align: usize) -> *mut c_void {
-    if align.is_power_of_two() { aligned(neap, size, align) } else { core::ptr::null_mut() }
+/// An alignment that is no power of two is undefined behaviour in C++; here it fails.
+fn alloc_power_of_two(neap: &'static Neap, size: usize, align: usize) -> *mut c_void {
+    if align.is_power_of_two() { alloc_aligned(neap, size, align) } else { core::ptr::null_mut() }
 }
 
 /// Tries again as long as there is a new-handler; null once there is none.
 #[cold]
 #[inline(never)]
-fn handling(attempt: impl Fn() -> *mut c_void) -> *mut c_void {
+fn retry_with_handler(attempt: impl Fn() -> *mut c_void) -> *mut c_void {
     loop {
         // SAFETY: the C++ library's function of that name and type.
         let get = unsafe {
@@ -121,9 +121,9 @@ fn handling(attempt: impl Fn() -> *mut c_void) -> *mut c_void {
                 c"_ZSt15get_new_handlerv",
             ))
         };
-        // SAFETY: as above, and the handler is the program's.
+        // SAFETY: as above; it takes nothing and returns the program's handler.
         match get.and_then(|get| unsafe { get() }) {
-            // SAFETY: the program's own, which may throw.
+            // SAFETY: the program's handler takes nothing; this function may unwind.
             Some(handler) => unsafe { handler() },
             None => return core::ptr::null_mut(),
         }
@@ -134,11 +134,11 @@ fn handling(attempt: impl Fn() -> *mut c_void) -> *mut c_void {
     }
 }
 
-/// The same, and throws once there is no handler.
+/// The same, but throws once there is no handler.
 #[cold]
 #[inline(never)]
-fn throwing(attempt: impl Fn() -> *mut c_void) -> *mut c_void {
-    let block = handling(attempt);
+fn retry_or_throw(attempt: impl Fn() -> *mut c_void) -> *mut c_void {
+    let block = retry_with_handler(attempt);
     if !block.is_null() {
         return block;
     }
@@ -153,6 +153,6 @@ fn throwing(attempt: impl Fn() -> *mut c_void) -> *mut c_void {
 }
 
 fn symbol(name: &CStr) -> *mut c_void {
-    // SAFETY: a C string.
+    // SAFETY: the name is a C string.
     unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) }
 }

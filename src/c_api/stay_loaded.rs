@@ -1,11 +1,11 @@
-//! Keeping the shared library where it is.
+//! Keeps the shared library loaded.
 
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
 
-/// Has the loader keep the library that this code is part of, also when whoever
-/// loaded it closes it: its blocks are in use, threads will call it when they
-/// end, and its own thread runs in it.
+/// Tells the loader to keep the library that this code is part of, even if the program
+/// closes it: its blocks are in use, threads will call it when they end, and its own
+/// thread runs in it.
 pub fn stay_loaded() {
     let mut info = MaybeUninit::<libc::Dl_info>::uninit();
     // SAFETY: the pointer is to a live `Dl_info`, which is filled on success.

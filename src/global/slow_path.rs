@@ -1,4 +1,4 @@
-//! What `alloc` and `dealloc` do when the thread's magazine does not serve.
+//! What `alloc` and `dealloc` do when the thread's magazine cannot serve.
 
 use crate::base::size_class::{RUN_MAX, block_size};
 use crate::config::settings::{self, Settings};
@@ -18,13 +18,15 @@ use crate::thread_cache::thread_local::{Phase, pop, this_thread};
 use core::sync::atomic::AtomicU8;
 use core::sync::atomic::Ordering::Relaxed;
 
-/// Slow paths between two looks at the clock.
+/// Slow paths between two checks of the clock.
 const POLL_EVERY: u64 = 8;
 
-/// 0 before the first slow path, then one of the two.
+/// 0 before the first slow path, then how the settings were read.
 static STARTED: AtomicU8 = AtomicU8::new(0);
+/// The C API's, or before there was an environment: they are read again.
 const PROVISIONAL: u8 = 1;
-const SETTLED: u8 = 2;
+/// The program's own.
+const CONFIGURED: u8 = 2;
 
 /// A block of a pooled class, after a pop that found none. Null without memory.
 #[cold]
@@ -32,12 +34,12 @@ const SETTLED: u8 = 2;
 pub(crate) fn refill(settings: &Settings, class: usize, zeroed: bool) -> *mut u8 {
     let new = this_thread().phase() == Phase::New;
     if new {
-        // The pop met no magazine, and must not count as one on a magazine that
-        // the thread takes over when it joins.
-        this_thread().reset(class);
+        // The pop met no magazine. It must not count as a pop on the magazine that the
+        // thread may inherit when it joins.
+        this_thread().reset_top(class);
     }
     start(settings);
-    let block = if new { begin_again(class, zeroed) } else { refill_after_pop(class, zeroed) };
+    let block = if new { join_and_pop(class, zeroed) } else { refill_after_pop(class, zeroed) };
     if block.is_null() { refill_again(class, zeroed) } else { block }
 }
 
@@ -46,10 +48,10 @@ fn refill_after_pop(class: usize, zeroed: bool) -> *mut u8 {
     with_cache(|cache| cache.refill(class, zeroed)).unwrap_or_else(|| alloc_uncached(class, zeroed))
 }
 
-/// With no pop under way: joins, if the thread has not yet, and then pops.
-/// `top` must tell that a pop is under way only where one is.
+/// With no pop under way: joins if the thread has not joined yet, and then pops. A pop is
+/// needed because `refill_after_pop` undoes one.
 #[cold]
-fn begin_again(class: usize, zeroed: bool) -> *mut u8 {
+fn join_and_pop(class: usize, zeroed: bool) -> *mut u8 {
     if registry::current().is_none() {
         return alloc_uncached(class, zeroed);
     }
@@ -58,19 +60,20 @@ fn begin_again(class: usize, zeroed: bool) -> *mut u8 {
     if block.is_null() {
         return refill_after_pop(class, zeroed);
     }
-    // Many threads may live on what others left: this counts as a slow path, too.
+    // Counts as a slow path too: many threads may live on what others left.
     with_cache(|cache| cache.refills += 1);
     cleared(block, class, zeroed)
 }
 
-/// After making room begins again: a tick may have closed the magazine since the pop.
+/// Makes room and tries again, beginning with the pop: a tick may have closed the
+/// magazine since the last one.
 #[cold]
 fn refill_again(class: usize, zeroed: bool) -> *mut u8 {
     make_room(block_size(class));
-    begin_again(class, zeroed)
+    join_and_pop(class, zeroed)
 }
 
-/// Takes a block of a pooled class that the magazine has no room for.
+/// Frees a block of a pooled class for which the magazine has no room.
 #[cold]
 #[inline(never)]
 pub(crate) fn spill(settings: &Settings, class: usize, block: usize) {
@@ -84,9 +87,9 @@ pub(crate) fn spill(settings: &Settings, class: usize, block: usize) {
     }
 }
 
-/// The same for C's `free`, which the C library also calls at a thread's very
-/// end, for other threads' stacks, after the destructors by which a thread
-/// leaves: a thread gets its cache by allocating, not by freeing.
+/// The same for C's `free`, which the C library also calls at a thread's very end, for
+/// other threads' stacks. That is after the destructors by which a thread leaves, so a
+/// thread gets its cache by allocating, not by freeing.
 #[cold]
 #[inline(never)]
 pub(crate) fn spill_without_joining(settings: &Settings, class: usize, block: usize) {
@@ -102,7 +105,8 @@ pub(crate) fn spill_without_joining(settings: &Settings, class: usize, block: us
     }
 }
 
-/// A block above the pooled sizes; `size` is padded for the alignment. Null without memory.
+/// Allocates a block above the pooled sizes; `size` is padded for the alignment. Null
+/// without memory.
 #[cold]
 #[inline(never)]
 pub(crate) fn alloc_large(settings: &Settings, size: usize, align: usize, zeroed: bool) -> *mut u8 {
@@ -112,7 +116,7 @@ pub(crate) fn alloc_large(settings: &Settings, size: usize, align: usize, zeroed
     retry(size, || large::alloc(size, align, zeroed))
 }
 
-/// The same for a block that grew out of its place.
+/// The same for a block that outgrew its place.
 #[cold]
 #[inline(never)]
 pub(crate) fn alloc_growing(settings: &Settings, size: usize, align: usize) -> *mut u8 {
@@ -130,7 +134,7 @@ pub(crate) fn free_large(settings: &Settings, block: usize, size: usize) {
     free_backed(settings, block, large::backing_of(block, size));
 }
 
-/// The same where its backing is known instead of its size.
+/// The same if its backing is known instead of its size.
 #[cold]
 pub(crate) fn free_backed(settings: &Settings, block: usize, backing: Backing) {
     start(settings);
@@ -139,21 +143,21 @@ pub(crate) fn free_backed(settings: &Settings, block: usize, backing: Backing) {
     background::wake_for_uncached();
 }
 
-/// The new address of a block above the pooled sizes, if its size can change to
-/// another such size without copying.
+/// Resizes a block above the pooled sizes to another such size and returns its address,
+/// if that needs no copying.
 pub(crate) fn resize_large(block: usize, size: usize) -> Option<*mut u8> {
     let block = large::resize(block, size);
-    // What it no longer needs is for a tick.
+    // A tick returns what the block no longer needs.
     background::wake_for_uncached();
     block
 }
 
-/// Gives this thread's pooled blocks back to their spans.
+/// Frees this thread's pooled blocks to their spans.
 pub(crate) fn flush_thread() {
     with_cache(ThreadCache::flush);
 }
 
-/// Runs `work` on the thread's cache, if it has one, and now and then a step of the tick.
+/// Runs `work` on the thread's cache, if it has one, and sometimes a step of the tick.
 fn with_cache<R>(work: impl FnOnce(&mut ThreadCache) -> R) -> Option<R> {
     let member = registry::current()?;
     let mut cache = member.cache.lock();
@@ -168,8 +172,7 @@ fn with_cache<R>(work: impl FnOnce(&mut ThreadCache) -> R) -> Option<R> {
     Some(result)
 }
 
-/// Before so much more memory counts as needed beyond the soft limit, all that
-/// is free goes back.
+/// Returns everything free if `more` bytes would reach the soft limit.
 #[inline]
 fn purge_at_limit(more: usize) {
     if soft_limit::wants_purge(more) {
@@ -177,16 +180,15 @@ fn purge_at_limit(more: usize) {
     }
 }
 
-/// For a thread without a thread cache: straight from a span.
+/// A block for a thread without a thread cache, straight from a span.
 fn alloc_uncached(class: usize, zeroed: bool) -> *mut u8 {
-    this_thread().reset(class);
+    this_thread().reset_top(class);
     let block = uncached::alloc(class);
     background::wake_for_uncached();
     cleared(block, class, zeroed)
 }
 
-/// A second try once everything free is where it can serve, before memory
-/// counts as exhausted.
+/// Tries a second time after making room, before memory counts as exhausted.
 fn retry(size: usize, mut attempt: impl FnMut() -> *mut u8) -> *mut u8 {
     let block = attempt();
     if !block.is_null() {
@@ -196,8 +198,8 @@ fn retry(size: usize, mut attempt: impl FnMut() -> *mut u8) -> *mut u8 {
     attempt()
 }
 
-/// Unmaps kept mappings; for a block of a segment also returns what threads
-/// pool to its spans, and waits for what another's tick is just returning.
+/// Unmaps kept mappings. For a block of a segment it also frees what threads pool to the
+/// spans, and waits for a tick under way, which may have claimed memory.
 #[cold]
 fn make_room(size: usize) {
     mapped::release(true);
@@ -206,22 +208,24 @@ fn make_room(size: usize) {
     }
 }
 
-/// At the first slow path of the process, and at the first with settings of
-/// the program's own, once there is an environment.
+/// Reads the settings at the process's first slow path, and again at the first one with
+/// the program's own settings and an environment.
+///
+/// Relaxed: see `settings`.
 #[inline]
 fn start(settings: &Settings) {
     let started = STARTED.load(Relaxed);
-    if started < PROVISIONAL || (started < SETTLED && !settings.provisional) {
+    if started < PROVISIONAL || (started < CONFIGURED && !settings.provisional) {
         start_with(settings);
     }
 }
 
 #[cold]
 fn start_with(settings: &Settings) {
-    let settled = !settings.provisional && platform::has_environment();
-    let wanted = if settled { SETTLED } else { PROVISIONAL };
-    let before = STARTED.fetch_max(wanted, Relaxed);
-    if before < wanted {
+    let configured = !settings.provisional && platform::has_environment();
+    let now = if configured { CONFIGURED } else { PROVISIONAL };
+    let before = STARTED.fetch_max(now, Relaxed);
+    if before < now {
         settings::read(settings);
     }
     fork::register();

@@ -1,4 +1,4 @@
-//! Every pool in use, so that a tick finds those that are idle too.
+//! The list of all pools, so that a tick finds idle ones too.
 
 use super::thread_number;
 use crate::base::epoch;
@@ -7,25 +7,25 @@ use crate::reclaim::fork;
 use core::mem;
 use std::sync::{Arc, Weak};
 
-/// What a tick does to a pool.
-pub(super) trait Ages: Send + Sync {
-    /// Ends the epochs that have passed, and drops what that sets free.
+/// What a tick and a fork do to a pool.
+pub(super) trait AgedPool: Send + Sync {
+    /// Ends the epochs that have passed since the last call, and drops expired objects.
     fn catch_up_all(&self);
 
-    /// In a fork's child: frees the shards that other threads were in.
+    /// In a fork's child: resets the shards that other threads were in.
     ///
     /// # Safety
     /// There is no other thread, and the caller is in no shard.
-    unsafe fn abandon_all(&self);
+    unsafe fn reset_all_in_child(&self);
 }
 
-static POOLS: Lock<Vec<Weak<dyn Ages>>> = Lock::new(Vec::new());
+static POOLS: Lock<Vec<Weak<dyn AgedPool>>> = Lock::new(Vec::new());
 
-/// Adds a pool; it leaves by being dropped.
-pub(super) fn add(pool: Weak<dyn Ages>) {
-    // Each time, though once would do: who waits in a `Once` as another thread
-    // forks leaves it locked forever in the child.
-    fork::listen(before_fork, in_parent, in_child);
+/// Adds a pool; dropping it removes it.
+pub(super) fn add(pool: Weak<dyn AgedPool>) {
+    // Each time, though once would do: if a thread is inside a `Once` while another one
+    // forks, the `Once` stays locked in the child forever.
+    fork::set_hooks(before_fork, in_parent, in_child);
     let mut pools = POOLS.lock();
     pools.retain(|pool| pool.strong_count() > 0);
     pools.push(pool);
@@ -33,8 +33,8 @@ pub(super) fn add(pool: Weak<dyn Ages>) {
 }
 
 fn age_all() {
-    // The program's destructors run in here, so without the lock.
-    let pools: Vec<Arc<dyn Ages>> = {
+    // The program's destructors run in `catch_up_all`, so the lock is dropped before.
+    let pools: Vec<Arc<dyn AgedPool>> = {
         let pools = POOLS.lock();
         pools.iter().filter_map(Weak::upgrade).collect()
     };
@@ -57,10 +57,10 @@ fn in_parent() {
 fn in_child() {
     in_parent();
     thread_number::keep_own();
-    let pools: Vec<Arc<dyn Ages>> = POOLS.lock().iter().filter_map(Weak::upgrade).collect();
+    let pools: Vec<Arc<dyn AgedPool>> = POOLS.lock().iter().filter_map(Weak::upgrade).collect();
     for pool in pools {
-        // SAFETY: a child has one thread, and that one forked, which nothing
-        // under a shard's lock does.
-        unsafe { pool.abandon_all() };
+        // SAFETY: a child has one thread. It is the one that forked, and no code that runs
+        // inside a shard forks.
+        unsafe { pool.reset_all_in_child() };
     }
 }

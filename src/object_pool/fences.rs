@@ -1,10 +1,11 @@
-//! The two halves of a barrier between an owner and others, and waiting.
+//! The asymmetric fence between the owner of a biased lock and other threads: light for
+//! the owner, heavy for the others.
 
 use crate::platform;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::{AtomicU8, compiler_fence, fence};
 
-/// Whether the system's barrier works; found out before the first shard is made.
+/// Whether the system's barrier works; tried before the first shard is made.
 static SYSTEM: AtomicU8 = AtomicU8::new(UNKNOWN);
 const UNKNOWN: u8 = 0;
 const WORKS: u8 = 1;
@@ -12,25 +13,26 @@ const MISSING: u8 = 2;
 
 /// To be called before the first `light`.
 pub(super) fn prepare() {
+    // Relaxed: two threads at once find the same, and shards are published with release.
     if SYSTEM.load(Relaxed) == UNKNOWN {
         SYSTEM.store(if platform::barrier() { WORKS } else { MISSING }, SeqCst);
     }
 }
 
-/// The owner's half: nothing, where others have the system do it.
+/// The owner's half: no instruction, where others have the system run the barrier.
 #[inline(always)]
 pub(super) fn light() {
     if SYSTEM.load(Relaxed) == WORKS { compiler_fence(SeqCst) } else { fence(SeqCst) }
 }
 
-/// The others' half.
+/// The others' half: a barrier on every thread of the process.
 pub(super) fn heavy() {
     if SYSTEM.load(Relaxed) != WORKS || !platform::barrier() {
         fence(SeqCst);
     }
 }
 
-/// The lock's holder may have been descheduled: let it run.
+/// Lets other threads run: the lock's holder may have been descheduled.
 pub(super) fn wait() {
     std::thread::yield_now();
 }

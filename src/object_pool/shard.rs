@@ -1,15 +1,16 @@
 //! One thread's part of a pool: its two tiers.
 
-use super::biased_lock::Biased;
+use super::biased_lock::BiasedLock;
 use crate::base::atomics::{AtomicUsize, Ordering::Relaxed};
 use crate::base::epoch;
 use core::mem;
 
-/// A shard, apart from its neighbours' cache lines.
+/// A shard, on cache lines of its own.
 #[repr(align(128))]
 pub(super) struct Shard<T> {
-    tiers: Biased<Tiers<T>>,
-    /// How many objects the tiers hold, for others to see before they take the lock.
+    tiers: BiasedLock<Tiers<T>>,
+    /// How many objects the tiers hold, for others to check before they take the lock.
+    /// Relaxed: hints.
     locals: AtomicUsize,
     victims: AtomicUsize,
 }
@@ -18,7 +19,7 @@ pub(super) struct Shard<T> {
 pub(super) struct Tiers<T> {
     local: Vec<T>,
     victim: Vec<T>,
-    /// The epoch they were last aged in.
+    /// The epoch in which they were last aged.
     epoch: u64,
 }
 
@@ -46,10 +47,14 @@ pub enum Tier {
 
 impl<T> Shard<T> {
     pub(super) fn new() -> Self {
-        Self { tiers: Biased::new(Tiers::new()), locals: AtomicUsize::new(0), victims: AtomicUsize::new(0) }
+        Self {
+            tiers: BiasedLock::new(Tiers::new()),
+            locals: AtomicUsize::new(0),
+            victims: AtomicUsize::new(0),
+        }
     }
 
-    /// The owner takes an object out of its local tier.
+    /// Takes an object out of the owner's local tier.
     ///
     /// # Safety
     /// The caller's thread has this shard's number.
@@ -61,11 +66,11 @@ impl<T> Shard<T> {
             self.locals.store(tiers.local.len(), Relaxed);
             object
         };
-        // SAFETY: by contract; nothing in there runs the program's code.
+        // SAFETY: by contract this is the owner; `work` runs none of the program's code.
         unsafe { self.tiers.enter(work) }.flatten()
     }
 
-    /// The owner puts an object into its local tier, if there is room at once.
+    /// Puts an object into the owner's local tier, if there is room.
     ///
     /// # Safety
     /// The caller's thread has this shard's number.
@@ -80,12 +85,12 @@ impl<T> Shard<T> {
                 self.locals.store(tiers.local.len(), Relaxed);
             }
         };
-        // SAFETY: by contract; nothing in there runs the program's code.
+        // SAFETY: by contract this is the owner; `work` runs none of the program's code.
         unsafe { self.tiers.enter(work) };
         object.map_or(Ok(()), Err)
     }
 
-    /// Objects in a tier, by a look from outside.
+    /// Objects in a tier: a hint.
     pub(super) fn len(&self, tier: Tier) -> usize {
         match tier {
             Tier::Local => self.locals.load(Relaxed),
@@ -93,7 +98,7 @@ impl<T> Shard<T> {
         }
     }
 
-    /// Any thread takes an object out of a tier.
+    /// Takes an object out of a tier, from any thread.
     pub(super) fn steal(&self, tier: Tier) -> Option<T> {
         if self.len(tier) == 0 {
             return None;
@@ -101,18 +106,20 @@ impl<T> Shard<T> {
         self.with(|tiers| tiers.of(tier).pop())
     }
 
-    /// Any thread moves half of the local tier (but at least one object) out.
-    pub(super) fn steal_half(&self, room: &mut Vec<T>) {
-        let most = room.capacity() - room.len();
+    /// Moves half of the local tier, at least one object, to `out`, from any thread. Never
+    /// more than `out` has room for.
+    pub(super) fn steal_half(&self, out: &mut Vec<T>) {
+        let most = out.capacity() - out.len();
         if self.len(Tier::Local) > 0 {
             self.with(|tiers| {
                 let keep = (tiers.local.len() / 2).max(tiers.local.len().saturating_sub(most));
-                room.extend(tiers.local.drain(keep..));
+                out.extend(tiers.local.drain(keep..));
             });
         }
     }
 
-    /// Any thread puts objects into the local tier; grows it, outside the lock.
+    /// Puts objects into the local tier, from any thread. Grows it outside the lock, since
+    /// allocating may come back here.
     pub(super) fn put(&self, objects: &mut Vec<T>) {
         let mut larger = Vec::new();
         loop {
@@ -135,20 +142,20 @@ impl<T> Shard<T> {
         }
     }
 
-    /// Ends an epoch: what was local becomes victim. The victims, for the
-    /// caller to drop outside every lock.
+    /// Ends an epoch: local objects become victims. Returns the old victims, for the caller
+    /// to drop outside every lock.
     pub(super) fn age(&self) -> Vec<T> {
         self.with(|tiers| mem::replace(&mut tiers.victim, mem::take(&mut tiers.local)))
     }
 
-    /// Ends the epochs that have passed; what to drop.
+    /// Ends the epochs that have passed since the last call; returns what to drop.
     pub(super) fn catch_up(&self) -> [Vec<T>; 2] {
         self.catch_up_to(epoch::current())
     }
 
     fn catch_up_to(&self, now: u64) -> [Vec<T>; 2] {
         self.with(|tiers| {
-            // Whoever looked at the clock later may have been here before.
+            // A thread that read the clock later may have come here earlier.
             let passed = now.saturating_sub(tiers.epoch);
             tiers.epoch += passed;
             let local = if passed > 0 { mem::take(&mut tiers.local) } else { Vec::new() };
@@ -160,18 +167,18 @@ impl<T> Shard<T> {
         })
     }
 
-    /// Takes everything out, for the caller to drop.
+    /// Takes out all objects, for the caller to drop.
     pub(super) fn empty(&self) -> [Vec<T>; 2] {
         self.with(|tiers| [mem::take(&mut tiers.victim), mem::take(&mut tiers.local)])
     }
 
-    /// In a fork's child: see [`Biased::abandon`].
+    /// In a fork's child: see [`BiasedLock::reset_in_child`].
     ///
     /// # Safety
     /// There is no other thread, and the caller is not in the shard.
-    pub(super) unsafe fn abandon(&self) {
-        // SAFETY: by contract.
-        unsafe { self.tiers.abandon(Tiers::new()) };
+    pub(super) unsafe fn reset_in_child(&self) {
+        // SAFETY: the same contract.
+        unsafe { self.tiers.reset_in_child(Tiers::new()) };
         self.with(|_| ());
     }
 
@@ -182,7 +189,7 @@ impl<T> Shard<T> {
             self.victims.store(tiers.victim.len(), Relaxed);
             result
         };
-        // SAFETY: callers pass closures that only move objects.
+        // SAFETY: the callers' closures only move objects, which runs no code of the program.
         unsafe { self.tiers.take(work) }
     }
 }

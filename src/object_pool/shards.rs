@@ -1,7 +1,7 @@
 //! All shards of a pool: one for each thread that used it, and one for threads
 //! without a number.
 
-use super::all_pools::Ages;
+use super::all_pools::AgedPool;
 use super::fences;
 use super::shard::{Shard, Tier};
 use super::thread_number::{self, THREADS};
@@ -9,13 +9,13 @@ use core::ptr;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use core::sync::atomic::{AtomicPtr, AtomicUsize};
 
-/// Objects that one theft takes at most.
-const LOOT: usize = 32;
+/// The most objects that are stolen at once.
+const MAX_STOLEN: usize = 32;
 
-/// The shards, made as threads come.
+/// The shards, made when their threads first need them.
 pub(super) struct Shards<T> {
     table: [AtomicPtr<Shard<T>>; THREADS],
-    /// Above every number that has a shard.
+    /// One more than the highest number that has a shard.
     end: AtomicUsize,
     common: Shard<T>,
 }
@@ -31,19 +31,21 @@ impl<T> Shards<T> {
     #[inline(always)]
     pub(super) fn own(&self) -> Option<&Shard<T>> {
         let place = self.table.get(thread_number::current())?;
-        // SAFETY: shards live as long as the pool. Acquire: made by a thread
-        // that had the number before, perhaps.
+        // Acquire pairs with the release in `own_or_common`: the thread that had the number
+        // before may have made it.
+        // SAFETY: shards live as long as the pool.
         unsafe { place.load(Acquire).as_ref() }
     }
 
-    /// The same, made if need be; the common one for a thread without a number.
+    /// The same, made if need be, or the common one for a thread without a number.
     pub(super) fn own_or_common(&self) -> &Shard<T> {
         let Some(number) = thread_number::assign() else { return &self.common };
         if let Some(shard) = self.own() {
             return shard;
         }
         let shard = Box::into_raw(Box::new(Shard::new()));
-        // In this order, so that a fork in between leaves no shard unlisted.
+        // In this order, so that a fork in between leaves no shard out. Release pairs with
+        // the acquires in `own` and `all`.
         self.end.fetch_max(number + 1, AcqRel);
         self.table[number].store(shard, Release);
         // SAFETY: just made; freed with the pool.
@@ -57,21 +59,21 @@ impl<T> Shards<T> {
         numbered.filter_map(|place| unsafe { place.load(Acquire).as_ref() }).chain([&self.common])
     }
 
-    /// An object of another thread's local tier, and some more for `own`.
+    /// An object from another thread's local tier; moves some more to `own`.
     pub(super) fn steal_local(&self, own: &Shard<T>) -> Option<T> {
-        let mut loot = Vec::new();
+        let mut stolen = Vec::new();
         for other in self.all().filter(|other| !ptr::eq(*other, own) && other.len(Tier::Local) > 0) {
-            loot.reserve_exact(LOOT);
-            other.steal_half(&mut loot);
-            if let Some(object) = loot.pop() {
-                own.put(&mut loot);
+            stolen.reserve_exact(MAX_STOLEN);
+            other.steal_half(&mut stolen);
+            if let Some(object) = stolen.pop() {
+                own.put(&mut stolen);
                 return Some(object);
             }
         }
         None
     }
 
-    /// An object of any victim tier, the thread's own first.
+    /// An object from any victim tier, the thread's own first.
     pub(super) fn steal_victim(&self, own: &Shard<T>) -> Option<T> {
         own.steal(Tier::Victim).or_else(|| self.all().find_map(|shard| shard.steal(Tier::Victim)))
     }
@@ -81,17 +83,17 @@ impl<T> Shards<T> {
     }
 }
 
-impl<T: Send> Ages for Shards<T> {
+impl<T: Send> AgedPool for Shards<T> {
     fn catch_up_all(&self) {
         for shard in self.all() {
             drop(shard.catch_up());
         }
     }
 
-    unsafe fn abandon_all(&self) {
+    unsafe fn reset_all_in_child(&self) {
         for shard in self.all() {
-            // SAFETY: by contract.
-            unsafe { shard.abandon() };
+            // SAFETY: the same contract.
+            unsafe { shard.reset_in_child() };
         }
     }
 }

@@ -1,17 +1,17 @@
-//! A small number for each living thread, used again after its end.
+//! A small number for each living thread; it is used again after the thread's end.
 
 use crate::platform::Lock;
 use core::mem;
 use std::cell::Cell;
 
-/// How many threads have a number at a time.
+/// How many threads can have a number at the same time.
 pub(super) const THREADS: usize = 128;
-/// Of a thread that has none: not yet, no more, or since too many live.
+/// Stands for none: not yet, no longer, or because too many threads are alive.
 const NONE: usize = usize::MAX;
 
 thread_local! {
     static NUMBER: Cell<usize> = const { Cell::new(NONE) };
-    /// Gives the number back at the thread's end.
+    /// Frees the number at the thread's end.
     static GUARD: Guard = const { Guard };
 }
 
@@ -24,20 +24,20 @@ impl Drop for Guard {
     fn drop(&mut self) {
         let number = NUMBER.replace(NONE);
         if number < THREADS {
-            // The lock hands what the thread did over to the number's next owner.
+            // The lock orders what this thread did before its number's next owner.
             let mut used = USED.lock();
             used[number / 64] &= !(1 << (number % 64));
         }
     }
 }
 
-/// This thread's number, if it has one.
+/// This thread's number; [`NONE`], which is above every number, if it has none.
 #[inline(always)]
 pub(super) fn current() -> usize {
     NUMBER.get()
 }
 
-/// Gives this thread a number, if one is left and the thread is not ending.
+/// Gives this thread a number, unless none is left or the thread is ending.
 #[cold]
 pub(super) fn assign() -> Option<usize> {
     if NUMBER.get() != NONE {
@@ -64,7 +64,7 @@ pub(super) unsafe fn unlock_after_fork() {
     unsafe { USED.force_unlock() };
 }
 
-/// In a fork's child: the other threads' numbers are free.
+/// In a fork's child: frees the other threads' numbers.
 pub(super) fn keep_own() {
     let own = NUMBER.get();
     let bit = |word: usize| if own / 64 == word { 1 << (own % 64) } else { 0 };

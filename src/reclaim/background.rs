@@ -1,14 +1,14 @@
-//! The background thread: one that ticks, so that a process gone quiet
-//! gives memory back too.
+//! The background thread, which ticks, so that a process that has become quiet returns
+//! memory too.
 //!
-//! It is started from a slow path, once the program's own initialisers run: an
-//! earlier allocation may come from the loader. It is created with every
-//! signal blocked and without Rust's runtime, so that starting it allocates
-//! nothing of ours and runs no code of the program.
+//! It is started from a slow path, once the program's own initialisers run: an earlier
+//! allocation may come from the loader. It is created with every signal blocked and
+//! without Rust's runtime, so that starting it allocates nothing from us and runs no
+//! code of the program.
 //!
-//! While it is there, slow paths do no steps of a tick; they wake it early if
-//! memory grows. When there is nothing left to age it sleeps for good: every
-//! magazine is closed then, so whatever a thread does next with a block comes
+//! While it is there, slow paths do no steps of a tick; they wake it early if memory
+//! grows. When there is nothing left to age it parks: it sleeps without a time limit.
+//! Every magazine is closed then, so the next thing a thread does with a block goes
 //! through its slow path, which wakes the background thread.
 
 use crate::base::epoch;
@@ -29,27 +29,27 @@ static STARTED: AtomicBool = AtomicBool::new(false);
 /// What the background thread does; it sleeps on this word.
 static STATE: AtomicU32 = AtomicU32::new(WORKING);
 const WORKING: u32 = 0;
-/// Sleeps until a tick is due.
+/// It sleeps until a tick is due.
 const WAITING: u32 = 1;
-/// Sleeps until a slow path wakes it.
-const RESTING: u32 = 2;
+/// It sleeps until a slow path wakes it.
+const PARKED: u32 = 2;
 
-/// Counts what slow paths do without a thread cache.
+/// Counts slow paths without a thread cache.
 static UNCACHED: AtomicU32 = AtomicU32::new(0);
 
-/// Ticks in a row that found nothing, before it rests.
-const QUIET_TICKS: u32 = 2;
+/// Ticks in a row that find nothing, before it parks.
+const IDLE_TICKS: u32 = 2;
 
-/// A tick calls nothing deep, but the destructors of pooled objects are the
-/// program's own, and its thread-local storage lies in here too.
+/// Bytes of its stack. A tick needs little, but it runs the program's destructors of
+/// pooled objects, and the thread-local storage of the program lies in here too.
 const STACK: usize = 512 << 10;
 
-/// From slow paths now and then, holding no lock: sees to it that a tick that
-/// is due is done, by the background thread if it is wanted, starting it where need be.
+/// Called from every few slow paths, without locks: does a step of a tick that is due, or
+/// leaves it to the background thread, which it starts or wakes if need be.
 pub(crate) fn poll() {
     if !STARTED.load(Relaxed) {
         tick::poll();
-        // Not for a thread that has given its cache back: it is about to end.
+        // Not if no thread has a cache: the last one has left and is about to end.
         if settings::background() && platform::program_is_loaded() && registry::threads() > 0 {
             start();
         }
@@ -61,36 +61,39 @@ pub(crate) fn poll() {
     }
 }
 
-/// The same from a thread that may be at its very end, and must not start one.
+/// The same for a thread that may be at its very end and must not start another.
 pub(crate) fn poll_without_starting() {
     if !STARTED.load(Relaxed) {
         tick::poll();
     }
 }
 
-/// From every slow path, after what it did to its thread's pools, and after
-/// its lock: the background thread has something to age again.
+/// Called from every slow path, after it changed its thread cache and dropped the lock:
+/// the background thread has something to age again.
 #[inline]
 pub(crate) fn wake() {
-    if STATE.load(Relaxed) == RESTING {
-        wake_from(RESTING);
+    // Relaxed: `park` has taken the cache's lock after it set `PARKED`, so either it saw
+    // the change, or the lock lets this load see `PARKED`.
+    if STATE.load(Relaxed) == PARKED {
+        wake_from(PARKED);
     }
 }
 
-/// The same for what is done without a thread cache and its lock; how often it was.
+/// The same for a slow path without a thread cache. Returns how many came before.
 #[inline]
 pub(crate) fn wake_for_uncached() -> u32 {
-    // Both SeqCst, as what `rest` does in the other order: the count is seen
-    // there, or that it rests is seen here.
+    // Both SeqCst, like the store and the fence in `park`, where the order is the other way
+    // round: either `park` sees the count, or this sees `PARKED`.
     let before = UNCACHED.fetch_add(1, SeqCst);
-    if STATE.load(SeqCst) == RESTING {
-        wake_from(RESTING);
+    if STATE.load(SeqCst) == PARKED {
+        wake_from(PARKED);
     }
     before
 }
 
 #[cold]
 fn wake_from(state: u32) {
+    // Relaxed: the state only says whether to wake; data is handed over under locks.
     if STATE.compare_exchange(state, WORKING, Relaxed, Relaxed).is_ok() {
         platform::wake(&STATE);
     }
@@ -102,88 +105,91 @@ fn start() {
         return;
     }
     if !platform::spawn(STACK, run) {
-        // No thread to be had now; the next slow path tries again.
+        // The system has no thread to spare now; a later slow path tries again.
         STARTED.store(false, Relaxed);
     }
 }
 
 extern "C" fn run(_: *mut c_void) -> *mut c_void {
-    let mut quiet = 0;
-    registry::when_nearly_empty(nobody_left);
+    let mut idle_ticks = 0;
+    registry::when_nearly_empty(on_nearly_empty);
     loop {
         if is_last() {
-            // Whoever comes later starts another. Who came in between saw this one.
+            // A thread that joins later starts another one. One that joined in between saw
+            // `STARTED` still set, so check again.
             STARTED.store(false, SeqCst);
             if is_last() || STARTED.swap(true, SeqCst) {
                 return ptr::null_mut();
             }
         }
-        let apart = UNCACHED.load(Relaxed);
-        let look = tick::tick_if_due();
-        if look.ticked {
-            // A destructor of the program's that panics ends nothing here: the
-            // panic was reported, and there is no caller to pass it to.
+        let uncached = UNCACHED.load(Relaxed);
+        let outcome = tick::tick_if_due();
+        if outcome.ticked {
+            // If a destructor of the program panics, this thread goes on: the panic was
+            // reported, and there is no caller to pass it to.
             mem::forget(catch_unwind(epoch::run_hook));
-            quiet = if look.quiet { quiet + 1 } else { 0 };
+            idle_ticks = if outcome.nothing_left { idle_ticks + 1 } else { 0 };
         }
-        if quiet < QUIET_TICKS || !rest(apart) {
-            // SeqCst, as what the last thread does in the other order: it sees
-            // that the background thread waits, or is seen to have left.
+        if idle_ticks < IDLE_TICKS || !park(uncached) {
+            // SeqCst, like what the last thread does in the other order: either it sees
+            // `WAITING`, or `is_last` sees that it has left.
             STATE.store(WAITING, SeqCst);
             if !is_last() {
-                platform::wait(&STATE, WAITING, Some(look.wait));
+                platform::wait(&STATE, WAITING, Some(outcome.wait_ms));
             }
             STATE.store(WORKING, Relaxed);
         } else {
-            quiet = 0;
+            idle_ticks = 0;
         }
     }
 }
 
 /// 1 if the background thread has a cache itself: a pooled object's destructor ran on it.
-static OWN_HEAP: AtomicUsize = AtomicUsize::new(0);
+static OWN_CACHE: AtomicUsize = AtomicUsize::new(0);
 
-/// No thread has a cache but perhaps this one. The background thread then ends: a process
-/// whose threads have all returned is over for the C library only when no
-/// thread of any kind is left, in a fork's child as well.
+/// Whether no thread has a cache, except perhaps this one. The background thread then
+/// ends: if all others have returned, the C library ends the process only when no thread
+/// of any kind is left, in a fork's child as well.
 fn is_last() -> bool {
-    // Both SeqCst, as in `nobody_left` in the other order.
-    OWN_HEAP.store(!this_thread().cache().is_null() as usize, SeqCst);
-    registry::threads() <= OWN_HEAP.load(SeqCst)
+    // Both SeqCst: the leaving thread counts itself out first and then reads `OWN_CACHE`.
+    OWN_CACHE.store(!this_thread().cache().is_null() as usize, SeqCst);
+    registry::threads() <= OWN_CACHE.load(SeqCst)
 }
 
-/// By a thread that leaves none or one behind: the background thread should look, if it is
-/// that one.
-fn nobody_left() {
-    if registry::threads() > OWN_HEAP.load(SeqCst) {
+/// Called by a thread that has left, if at most one other has a cache. If that is the
+/// background thread, or there is none, wakes it to end.
+fn on_nearly_empty() {
+    if registry::threads() > OWN_CACHE.load(SeqCst) {
         return;
     }
+    // SeqCst: see `run`.
     STATE.store(WORKING, SeqCst);
     platform::wake(&STATE);
 }
 
-/// Sleeps until a slow path has left something to age; false if there is
-/// something already. Typed pools are not asked, so they keep it awake.
-fn rest(apart: u32) -> bool {
+/// Parks: sleeps until a slow path has left something to age. False if there is something
+/// already. Typed pools do not come through slow paths, so with any it never parks.
+fn park(uncached: u32) -> bool {
     if epoch::has_hook() {
         return false;
     }
-    STATE.store(RESTING, SeqCst);
+    // SeqCst, with the fence: see `wake_for_uncached`.
+    STATE.store(PARKED, SeqCst);
     fence(SeqCst);
-    // Under each cache's lock: who comes through a slow path before is seen
-    // here; who comes later sees that the background thread rests.
-    if !tick::is_out() || UNCACHED.load(Relaxed) != apart || is_last() {
+    // `nothing_left` takes each cache's lock: a slow path before that is seen here, and a
+    // later one sees `PARKED`.
+    if !tick::nothing_left() || UNCACHED.load(Relaxed) != uncached || is_last() {
         STATE.store(WORKING, Relaxed);
         return false;
     }
-    while STATE.load(Relaxed) == RESTING {
-        platform::wait(&STATE, RESTING, None);
+    while STATE.load(Relaxed) == PARKED {
+        platform::wait(&STATE, PARKED, None);
     }
     true
 }
 
-/// In a fork's child there is no background thread; the next slow path starts one.
-pub(super) fn forget() {
+/// In a fork's child there is no background thread; a later slow path starts one.
+pub(super) fn reset_in_child() {
     STARTED.store(false, Relaxed);
     STATE.store(WORKING, Relaxed);
 }

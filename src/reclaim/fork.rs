@@ -1,6 +1,6 @@
-//! `fork` in a process with many threads: every lock is held over it, so that
-//! the child finds all of them free and everything behind them whole. Not for a
-//! fork from a signal handler that interrupted this allocator.
+//! `fork` in a process with many threads. Every lock is held over it, so that the child
+//! finds all of them free and all data behind them consistent. A fork from a signal
+//! handler that interrupted this allocator is not supported.
 
 use crate::base::hook::Hook;
 use crate::heap::central;
@@ -19,30 +19,31 @@ static REGISTERED: AtomicBool = AtomicBool::new(false);
 /// Held over every fork.
 static FORKING: Lock<()> = Lock::new(());
 
-/// What the layer above does at a fork.
+/// What the layers above do at a fork.
 static BEFORE: Hook = Hook::new();
 static IN_PARENT: Hook = Hook::new();
 static IN_CHILD: Hook = Hook::new();
 
-/// Registers the handlers; once, at the first slow path.
+/// Registers the handlers, once, at the first slow path.
 pub(crate) fn register() {
+    // Relaxed: the flag only picks the one thread that registers.
     if !REGISTERED.swap(true, Relaxed) {
         platform::at_fork(on_fork, on_parent, on_child);
     }
 }
 
-/// Has these called at every fork: before Neap's own locks are taken, and after
-/// they are free again. Handlers that the layer above registered by itself
-/// would be left out by a fork that is under way just then.
-pub(crate) fn listen(before: fn(), in_parent: fn(), in_child: fn()) {
+/// Sets what to call at every fork: before Neap's own locks are taken, and after they are
+/// free again. If the layer above registered handlers of its own instead, a fork under
+/// way at that moment could run only some of them.
+pub(crate) fn set_hooks(before: fn(), in_parent: fn(), in_child: fn()) {
     register();
-    let _none_under_way = FORKING.lock();
+    let _no_fork_now = FORKING.lock();
     BEFORE.set(before);
     IN_PARENT.set(in_parent);
     IN_CHILD.set(in_child);
 }
 
-/// In the order in which slow paths and ticks nest them.
+/// Takes the locks in the order in which slow paths and ticks nest them.
 unsafe extern "C" fn on_fork() {
     mem::forget(FORKING.lock());
     BEFORE.run();
@@ -63,17 +64,19 @@ unsafe extern "C" fn on_parent() {
 }
 
 unsafe extern "C" fn on_child() {
-    // SAFETY: `on_fork` ran on the thread that this one is the copy of.
+    // SAFETY: `on_fork` ran on the thread of which this one is the copy.
     unsafe { unlock() };
-    registry::abandon_orphans();
-    background::forget();
+    registry::detach_orphans();
+    background::reset_in_child();
     IN_CHILD.run();
     // SAFETY: as above.
     unsafe { FORKING.force_unlock() };
 }
 
+/// # Safety
+/// `on_fork` ran on this thread, or on the one of which it is the copy.
 unsafe fn unlock() {
-    // SAFETY: by contract, `on_fork` ran on this thread.
+    // SAFETY: by contract, this thread holds all of them.
     unsafe {
         metadata::unlock_after_fork();
         mapped::unlock_after_fork();

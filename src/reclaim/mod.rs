@@ -1,5 +1,5 @@
-//! How memory goes back to the system: the tick, who does it, and what a fork
-//! needs of every lock that it holds.
+//! How memory goes back to the system: the tick, the background thread that may do it,
+//! and what a fork does with every lock.
 
 pub(crate) mod background;
 pub(crate) mod fork;

@@ -1,15 +1,15 @@
-//! The tick: what happens at the end of an epoch, in steps small enough to be
-//! done from a slow path.
+//! The tick: what happens at the end of an epoch, in steps small enough to be done from
+//! a slow path.
 //!
-//! Every cache is aged (its victims are returned to their spans, its local tier becomes the victim
-//! tier), then every span gives back the pages that nobody used in the epoch,
-//! then as many free runs go as nobody needed in it, then the kept mappings that
-//! stayed free are unmapped.
+//! First every cache is aged: its victims are returned to their spans, and its local
+//! tier becomes the victim tier. Then every span returns the pages that nobody used in
+//! the epoch. Then as many free slices are returned as nobody needed in it. Last, kept
+//! mappings that stayed free are unmapped.
 //!
-//! An epoch ends by the clock, or earlier by growth: while new pages are touched
-//! although freed ones are resident, waiting would only add to the peak. Each
-//! such epoch is a share of what is resident, so a program that grows and frees
-//! nothing pays a constant for each page; a steady one touches none.
+//! An epoch ends by the clock, or earlier by growth: while the program touches new pages
+//! although freed ones are resident, waiting would only add to the peak. The growth that
+//! ends an epoch is a share of what is resident. So a program that grows and frees
+//! nothing pays a constant for each page, and a steady one pays nothing.
 
 use crate::base::epoch;
 use crate::base::residency;
@@ -27,26 +27,26 @@ use core::ptr;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 
-/// Growth that ends an epoch: a 64th of what is resident while much of what
-/// comes is matched by what goes, twice or four times as much while it is not.
-const SHARE: usize = 64;
-const PATIENCE: usize = 4;
-/// Below so many resident pages, 64 MiB, there is too little to gain for the
-/// faults of what comes and goes.
-const SMALL: usize = 16 << 10;
-/// Growth is worth huge pages unless an eighth of what came went back, or of so
-/// many pages, 4 MiB, if less came.
-const LASTING: usize = 1024;
-/// Of growth near the soft limit, in pages.
-const LEAST_NEAR: usize = 32;
+/// Growth that ends an epoch: a 64th of what is resident while about as many pages are
+/// returned as touched, and twice or four times as much while they are not.
+const GROWTH_SHARE: usize = 64;
+const MAX_GROWTH_FACTOR: usize = 4;
+/// Below this many resident pages, 64 MiB, growth alone ends an epoch only after
+/// [`residency::MIN_GROWTH`]: there is too little to gain for the page faults.
+const SMALL_HEAP: usize = 16 << 10;
+/// Growth is worth huge pages unless an eighth of it was returned, or an eighth of this
+/// many pages, 4 MiB, if it was less.
+const MIN_LASTING_GROWTH: usize = 1024;
+/// The least growth, in pages, that ends an epoch near the soft limit.
+const MIN_GROWTH_NEAR_LIMIT: usize = 32;
 
-/// What became of a look whether a tick is due.
-pub(super) struct Look {
+/// What [`tick_if_due`] did and found.
+pub(super) struct Outcome {
     pub(super) ticked: bool,
     /// Nothing is left that a further tick would change.
-    pub(super) quiet: bool,
-    /// Milliseconds until the next one is due.
-    pub(super) wait: u64,
+    pub(super) nothing_left: bool,
+    /// Milliseconds until the next tick is due.
+    pub(super) wait_ms: u64,
 }
 
 /// How far a tick has come.
@@ -54,46 +54,47 @@ enum Phase {
     Idle,
     Caches(Option<&'static Member>),
     Spans(Option<&'static Segment>, usize),
-    /// The groups below the number, from the highest on.
+    /// The groups of slices below the number, the highest first.
     Runs(Option<&'static Segment>, usize),
     Mapped,
 }
 
 struct Tick {
     phase: Phase,
-    /// What was in use in this epoch stays; false for a purge.
+    /// Whether what was in use in this epoch stays; false for a purge.
     age: bool,
-    /// Growth ended the epoch.
-    early: bool,
+    /// Whether growth ended the epoch.
+    by_growth: bool,
     sweep: Sweep,
     /// When the next tick is due, in milliseconds of the clock; 0 before the first.
     due: u64,
-    /// Something aged or went back in this tick.
+    /// Whether anything was aged or returned in this tick.
     busy: bool,
-    /// Of all threads, as it aged their caches.
+    /// The slow paths of all threads when this tick aged their caches.
     slow_paths: u64,
-    /// Pages that became resident in the epoch that this tick ends, and those
-    /// that went back since.
+    /// Pages that became resident in the epoch that this tick ends, and pages that went
+    /// back since.
     grown: usize,
     returned: usize,
-    patience: usize,
+    /// By how much more growth than [`GROWTH_SHARE`] ends an epoch.
+    growth_factor: usize,
 }
 
 static TICK: Lock<Tick> = Lock::new(Tick {
     phase: Phase::Idle,
     age: true,
-    early: false,
+    by_growth: false,
     sweep: Sweep::NONE,
     due: 0,
     busy: false,
     slow_paths: 0,
     grown: 0,
     returned: 0,
-    patience: 2,
+    growth_factor: 2,
 });
 static PAGES_RETURNED: AtomicU64 = AtomicU64::new(0);
 
-/// From slow paths, holding no lock: a step of the tick, if one is due.
+/// Called from slow paths, without locks: does a step of the tick, if one is due.
 pub(super) fn poll() {
     registry::enter();
     if let Some(mut tick) = TICK.try_lock() {
@@ -104,8 +105,8 @@ pub(super) fn poll() {
     }
 }
 
-/// By the background thread: one whole tick if it is due, or the rest of one.
-pub(super) fn tick_if_due() -> Look {
+/// Called by the background thread: does a whole tick if one is due, or the rest of one.
+pub(super) fn tick_if_due() -> Outcome {
     registry::enter();
     let mut tick = TICK.lock();
     let idle = matches!(tick.phase, Phase::Idle);
@@ -114,21 +115,21 @@ pub(super) fn tick_if_due() -> Look {
         tick.begin(true);
     }
     tick.finish();
-    let wait = tick.due.saturating_sub(platform::now_ms()).max(1);
-    Look { ticked, quiet: !tick.busy, wait }
+    let wait_ms = tick.due.saturating_sub(platform::now_ms()).max(1);
+    Outcome { ticked, nothing_left: !tick.busy, wait_ms }
 }
 
-/// Nothing is pooled, free and resident, or kept, and no slow path has been
-/// gone through since the last tick: a further one would change nothing until
-/// one is.
-pub(super) fn is_out() -> bool {
+/// Whether a further tick would change nothing until the next slow path: nothing is
+/// pooled, nothing free is resident or kept, and there was no slow path since the last
+/// tick.
+pub(super) fn nothing_left() -> bool {
     let last = TICK.lock().slow_paths;
     registry::slow_paths_if_idle() == Some(last)
         && page_heap::resident_slices() == 0
         && mapped::nothing_kept()
 }
 
-/// One whole tick, after the rest of one that is under way.
+/// Does one whole tick, after the rest of one that is under way.
 pub(crate) fn tick() {
     registry::enter();
     let mut tick = TICK.lock();
@@ -137,7 +138,7 @@ pub(crate) fn tick() {
     tick.finish();
 }
 
-/// Everything free goes back now, whenever it was used last.
+/// Returns everything free now, no matter when it was last used.
 pub(crate) fn purge() {
     registry::enter();
     let mut tick = TICK.lock();
@@ -145,8 +146,8 @@ pub(crate) fn purge() {
     tick.purge();
 }
 
-/// The same for the limit's sake, before `more` bytes come; not if a tick is
-/// under way elsewhere.
+/// The same at the soft limit, before `more` bytes are allocated. Does nothing if another
+/// thread is doing a tick.
 #[cold]
 pub(crate) fn purge_for(more: usize) {
     registry::enter();
@@ -157,7 +158,7 @@ pub(crate) fn purge_for(more: usize) {
     }
 }
 
-/// Pages given back to the system so far.
+/// Pages returned to the system so far.
 pub(crate) fn pages_returned() -> u64 {
     PAGES_RETURNED.load(Relaxed)
 }
@@ -189,8 +190,8 @@ impl Tick {
             settings::check_barrier();
         }
         self.age = age;
-        self.early = residency::is_due();
-        self.sweep = Sweep::begin(age, self.early);
+        self.by_growth = residency::is_due();
+        self.sweep = Sweep::begin(age, self.by_growth);
         (self.busy, self.slow_paths) = (false, 0);
         (self.grown, self.returned) = (residency::take_growth(), 0);
         let near = soft_limit::left_if_near();
@@ -199,28 +200,30 @@ impl Tick {
         let interval = if near.is_some() { (interval / 8).max(1) } else { interval };
         self.due = platform::now_ms().saturating_add(interval);
         let share = match residency::resident() {
-            little if little < SMALL => residency::MIN_GROWTH,
-            resident => resident / SHARE * self.patience,
+            little if little < SMALL_HEAP => residency::MIN_GROWTH,
+            resident => resident / GROWTH_SHARE * self.growth_factor,
         };
-        residency::set_growth_allowed(near.map_or(share, |left| share.min(left / PAGE / 4).max(LEAST_NEAR)));
+        residency::set_growth_allowed(
+            near.map_or(share, |left| share.min(left / PAGE / 4).max(MIN_GROWTH_NEAR_LIMIT)),
+        );
         self.phase = Phase::Caches(registry::first());
     }
 
     fn end(&mut self) {
         self.busy |= self.returned > 0;
-        residency::set_growth_lasts(self.returned * 8 < self.grown.max(LASTING));
-        // A tick that the clock brought says nothing of growth.
-        if self.early {
-            self.patience = match self.returned {
+        residency::set_growth_lasts(self.returned * 8 < self.grown.max(MIN_LASTING_GROWTH));
+        // A tick that was due by the clock says nothing about growth.
+        if self.by_growth {
+            self.growth_factor = match self.returned {
                 much if much * 2 >= self.grown => 1,
                 some if some * 8 >= self.grown => 2,
-                _ => PATIENCE.min(self.patience * 2),
+                _ => MAX_GROWTH_FACTOR.min(self.growth_factor * 2),
             };
         }
     }
 
     fn purge(&mut self) {
-        // Twice, so that the local tiers are returned too.
+        // Caches twice, so that the local tiers are returned too.
         for _ in 0..2 {
             self.begin(false);
             while matches!(self.phase, Phase::Caches(_)) {
@@ -229,7 +232,7 @@ impl Tick {
         }
         self.finish();
         self.age = true;
-        // What spans that went would have lacked is not to come.
+        // Pages that were counted as growth when their spans were freed were returned since.
         residency::take_growth();
     }
 
@@ -265,7 +268,7 @@ impl Tick {
                 }
                 None => Phase::Spans(segment.next(), 0),
             },
-            Phase::Spans(None, _) => runs_of(Segment::first()),
+            Phase::Spans(None, _) => runs_phase(Segment::first()),
             Phase::Runs(Some(segment), end) => self.release_runs(segment, end),
             Phase::Runs(None, _) => {
                 page_heap::end_epoch();
@@ -281,7 +284,7 @@ impl Tick {
         };
     }
 
-    /// Returns free pages of a group of 64 slices, passing by groups without any.
+    /// Returns free pages of the next group of 64 slices that has any.
     fn release_runs(&mut self, segment: &'static Segment, end: usize) -> Phase {
         match (0..end).rev().find(|&group| page_heap::may_release(segment, group)) {
             Some(group) => {
@@ -289,11 +292,11 @@ impl Tick {
                 self.returned(slices * PAGES_PER_SLICE);
                 Phase::Runs(Some(segment), group)
             }
-            None => runs_of(segment.next()),
+            None => runs_phase(segment.next()),
         }
     }
 }
 
-fn runs_of(segment: Option<&'static Segment>) -> Phase {
+fn runs_phase(segment: Option<&'static Segment>) -> Phase {
     Phase::Runs(segment, segment.map_or(0, Segment::words))
 }

@@ -1,9 +1,9 @@
-//! A thread's cache: for each class its magazine (the local tier), its victim
-//! tier and the span it refills from; and the slow paths of its thread.
+//! The thread cache: for each class its magazine (the local tier), its victim tier
+//! and the span it refills from; and the slow paths of its thread.
 //!
 //! Everything here is behind the cache's lock, which the owner takes in its slow
-//! path and a tick while it ages the cache. The fast path does not: it touches
-//! only `top` and slots of the open magazine.
+//! path, and a tick takes while it ages the cache. The fast path takes no lock: it
+//! touches only `top` and slots of the open magazine.
 
 use crate::base::atomics::{AtomicUsize, Ordering::Relaxed};
 use crate::base::epoch;
@@ -20,8 +20,8 @@ use core::ptr;
 
 /// Bytes that one class's magazine may hold.
 const MAGAZINE_BYTES: usize = 512 << 10;
-/// Bytes of freed blocks that a thread leaves to the next.
-const LEFT_BYTES: usize = 64 << 10;
+/// Bytes of freed blocks that stay in the cache at a thread's end, for the next thread.
+const KEPT_AT_EXIT_BYTES: usize = 64 << 10;
 /// Slow paths in one epoch before a magazine grows.
 const GROW_AFTER: u8 = 2;
 /// A bit for each class.
@@ -30,26 +30,26 @@ const _: () = assert!(CLASSES <= ClassSet::BITS as usize);
 
 /// A thread's cache, behind its lock.
 pub(crate) struct ThreadCache {
-    /// The thread's storage; none while the cache has no thread.
+    /// The thread's thread-local storage; none while the cache has no thread.
     thread: Option<&'static ThreadLocal>,
-    /// What its spans are marked with.
+    /// The number that its spans are marked with.
     number: u16,
     classes: [ClassCache; CLASSES],
-    /// A bit for each class whose class cache may hold anything. The others are not
-    /// looked at when a thread comes or goes: they may be far away.
+    /// A bit for each class cache that may hold anything. The others are skipped when a
+    /// thread comes or goes, since reading them would cost a cache miss each.
     used: ClassSet,
     /// Where the slots lie.
     memory: SlotMemory,
-    /// The slots' pages went while the thread slept.
+    /// Whether the slots' pages were reclaimed while the thread slept.
     reclaimed: bool,
-    /// Bytes that the magazines can hold.
+    /// Bytes that the open magazines can hold.
     capacity: usize,
-    /// The epoch it was last aged in.
+    /// The epoch in which it was last aged.
     epoch: u64,
-    /// How often the owner came here: what a tick compares to see that nothing has
-    /// happened since, and what the looks at the clock are counted by.
+    /// The owner's slow paths. A tick compares the number to see whether anything has
+    /// happened; and every few of them the clock is checked.
     slow_paths: u64,
-    /// Statistics, and nothing else.
+    /// For statistics only.
     pub(crate) refills: u64,
     pub(crate) spills: u64,
 }
@@ -71,103 +71,104 @@ impl ThreadCache {
         }
     }
 
-    /// Makes the cache the thread's, with what its last thread left.
-    pub(super) fn adopt(&mut self, thread: &'static ThreadLocal) {
+    /// Gives the cache to a thread, with what its last thread left.
+    pub(super) fn attach_thread(&mut self, thread: &'static ThreadLocal) {
         self.thread = Some(thread);
         self.epoch = epoch::current();
         self.capacity = 0;
         for class in class_numbers(self.used) {
             let class_cache = &mut self.classes[class];
             self.capacity += class_cache.capacity() * block_size(class);
-            thread.tops[class].store(class_cache.adopt(), Relaxed);
+            thread.tops[class].store(class_cache.attach_thread(), Relaxed);
         }
     }
 
-    /// At the thread's end. Little of what it pools stays, with the spans it
-    /// comes from, for the next thread or until the next tick.
-    pub(super) fn leave(&mut self) {
-        self.part(LEFT_BYTES);
+    /// At the thread's end. A few pooled blocks stay, with the spans they come from, for
+    /// the next thread or until the next tick.
+    pub(super) fn exit_thread(&mut self) {
+        self.detach_thread(KEPT_AT_EXIT_BYTES);
     }
 
-    /// Gives everything back and leaves the thread without a thread cache.
-    pub(super) fn abandon(&mut self) {
-        self.part(0);
+    /// Frees everything to the spans and leaves the thread without a thread cache.
+    pub(super) fn empty_and_detach(&mut self) {
+        self.detach_thread(0);
     }
 
-    /// Takes the cache from its thread. Up to `most` bytes stay in the pools.
-    fn part(&mut self, mut most: usize) {
-        self.wake(None);
+    /// Takes the cache from its thread. Up to `keep` bytes stay pooled.
+    fn detach_thread(&mut self, mut keep: usize) {
+        self.restart_if_reclaimed(None);
         let Some(thread) = self.thread.take() else { return };
         for class in class_numbers(self.used) {
             let (class_cache, top) = (&mut self.classes[class], &thread.tops[class]);
-            class_cache.settle(top, Operation::Push);
+            class_cache.restore_top(top, Operation::Push);
             let bytes = class_cache.count(top.load(Relaxed)) * block_size(class);
-            if bytes > 0 && bytes <= most {
-                most -= bytes;
-                class_cache.leave(top);
+            if bytes > 0 && bytes <= keep {
+                keep -= bytes;
+                class_cache.detach_thread(top);
             } else {
                 class_cache.free_all(class, top);
                 class_cache.detach(class);
             }
-            class_cache.drop_victims(class, &mut self.memory);
+            class_cache.free_victims(class, &mut self.memory);
         }
     }
 
-    /// Gives the thread's pooled blocks back, but keeps its cache.
+    /// Frees the thread's pooled blocks to their spans, but keeps its cache.
     pub(crate) fn flush(&mut self) {
         if let Some(thread) = self.thread {
-            self.abandon();
-            self.adopt(thread);
+            self.empty_and_detach();
+            self.attach_thread(thread);
         }
     }
 
-    /// A block for the owner, whose pop found none, zeroed on request. Null
-    /// without memory.
+    /// A block for the owner, whose pop found none; zeroed on request. Null without
+    /// memory.
     pub(crate) fn refill(&mut self, class: usize, zeroed: bool) -> *mut u8 {
         self.refills += 1;
         self.used |= 1 << class;
-        self.wake(Some((class, Operation::Pop)));
+        self.restart_if_reclaimed(Some((class, Operation::Pop)));
         self.age_if_unaged();
         let block = match self.alloc_pooled(class) {
-            // A fresh run need not be cleared, so it is not in here.
-            None if class >= SPAN_CLASSES => return self.take_run(class, zeroed),
-            None => self.take_from_spans(class),
+            // Returned at once: a fresh run need not be cleared again.
+            None if class >= SPAN_CLASSES => return self.alloc_run(class, zeroed),
+            None => self.refill_from_spans(class),
             Some(block) => block as *mut u8,
         };
         cleared(block, class, zeroed)
     }
 
-    /// A block of either tier, if the owner's pop missed one there.
+    /// A block of either tier that the owner's pop did not find.
     fn alloc_pooled(&mut self, class: usize) -> Option<usize> {
         let top = &self.thread?.tops[class];
         self.reopen(class, top, Operation::Pop);
         let class_cache = &mut self.classes[class];
-        class_cache.pop(top).or_else(|| class_cache.rescue(top))
+        class_cache.pop(top).or_else(|| class_cache.refill_from_victims(top))
     }
 
-    fn take_run(&mut self, class: usize, zeroed: bool) -> *mut u8 {
+    fn alloc_run(&mut self, class: usize, zeroed: bool) -> *mut u8 {
         if let Some(thread) = self.thread {
             self.grow_if_pressed(class, &thread.tops[class]);
         }
         run::alloc_class(class, zeroed)
     }
 
-    fn take_from_spans(&mut self, class: usize) -> *mut u8 {
+    fn refill_from_spans(&mut self, class: usize) -> *mut u8 {
         let Some(thread) = self.thread else { return ptr::null_mut() };
         let top = &thread.tops[class];
         self.grow_if_pressed(class, top);
         self.classes[class].refill(class, top, self.number) as *mut u8
     }
 
-    /// Takes a block from the owner, whose push found the magazine full or closed.
+    /// Frees a block for the owner, whose push found the magazine full or closed.
     ///
-    /// A block that another thread allocated may share its cache line with
-    /// blocks still in use there. Those likely to be such, a class's first in
-    /// this thread and its first after a tick, are returned instead of being reused.
+    /// A block that another thread allocated may share its cache line with blocks that
+    /// are still in use there. The first few blocks of a class in this thread, and the
+    /// first after a tick, are likely to be such. They are returned to their spans
+    /// instead of being reused here.
     pub(crate) fn spill(&mut self, class: usize, block: usize) {
         self.spills += 1;
         self.used |= 1 << class;
-        self.wake(Some((class, Operation::Push)));
+        self.restart_if_reclaimed(Some((class, Operation::Push)));
         self.age_if_unaged();
         let Some(thread) = self.thread else { return free_batch::free(class, &[block], true) };
         let top = &thread.tops[class];
@@ -190,11 +191,12 @@ impl ThreadCache {
         }
     }
 
-    /// Makes the magazine usable again. What reopens counts towards the
-    /// thread's bytes again; beyond them it starts again, small. True if it was closed.
+    /// Makes the magazine usable again; true if it was closed. If it was, it counts
+    /// towards the thread's bytes again, and if that is too much it is dropped, to start
+    /// again small.
     fn reopen(&mut self, class: usize, top: &AtomicUsize, from: Operation) -> bool {
         let class_cache = &mut self.classes[class];
-        if !class_cache.settle(top, from) {
+        if !class_cache.restore_top(top, from) {
             return false;
         }
         self.capacity += class_cache.capacity() * block_size(class);
@@ -224,16 +226,16 @@ impl ThreadCache {
         }
     }
 
-    /// Where closing another thread's magazine is impossible, its owner ages it.
+    /// Where a tick cannot close another thread's magazines, the owner ages them.
     fn age_if_unaged(&mut self) {
         if !can_close() && self.epoch != epoch::current() {
             self.age(true);
         }
     }
 
-    /// Ends an epoch for this cache: its victims are returned to their spans, the content of its
-    /// magazines becomes the victims. `own` if the caller is the owner. False
-    /// if there was nothing to age.
+    /// Ends an epoch for this cache: its victims are returned to their spans, and the
+    /// content of its magazines becomes the victims. `own` if the caller is the owner.
+    /// False if there was nothing to age.
     pub(crate) fn age(&mut self, own: bool) -> bool {
         let Some(thread) = self.thread else { return self.discard_magazines() };
         if self.reclaimed || (!own && !can_close()) {
@@ -244,24 +246,25 @@ impl ThreadCache {
         let mut closed: ClassSet = 0;
         for class in class_numbers(self.used) {
             let (class_cache, top) = (&mut self.classes[class], &thread.tops[class]);
-            let just = class_cache.magazine.as_mut().is_some_and(|magazine| magazine.close(top));
-            closed |= (just as ClassSet) << class;
+            let just_closed = class_cache.magazine.as_mut().is_some_and(|magazine| magazine.close(top));
+            closed |= (just_closed as ClassSet) << class;
         }
-        // Refused although it worked when the tick began: the owner may still be
-        // about to commit, so nothing is taken. What was in the magazines is lost.
+        // If the system refuses the barrier, though it worked when the tick began, the owner
+        // may still be about to commit. So nothing is taken, and what was in the magazines
+        // is lost.
         let all_landed = closed == 0 || !NEEDS_BARRIER || own || platform::barrier();
         if !all_landed {
             settings::note_barrier_failed();
         }
         for class in class_numbers(self.used) {
             let (class_cache, top) = (&mut self.classes[class], &thread.tops[class]);
-            class_cache.drop_victims(class, &mut self.memory);
+            class_cache.free_victims(class, &mut self.memory);
             class_cache.detach(class);
             let closed = closed >> class & 1 == 1;
             if closed && (!all_landed || class_cache.archive(class, top, &mut self.memory)) {
                 self.capacity -= class_cache.capacity() * block_size(class);
             }
-            class_cache.calm();
+            class_cache.end_epoch();
         }
         if closed == 0 && !own {
             self.reclaim();
@@ -275,7 +278,7 @@ impl ThreadCache {
         self.classes.iter().enumerate().map(move |(class, cache)| cache.pooled(top(class)))
     }
 
-    /// Counts a slow path of the owner's; how many there were.
+    /// Counts one more slow path of the owner and returns the count.
     pub(crate) fn count_slow_path(&mut self) -> u64 {
         self.slow_paths += 1;
         self.slow_paths
@@ -285,14 +288,14 @@ impl ThreadCache {
         self.slow_paths
     }
 
-    /// Nothing is pooled, and the owner's next operation comes to its slow path.
+    /// Whether nothing is pooled and the owner's next operation comes to its slow path.
     pub(super) fn is_idle(&self) -> bool {
         let owned = self.thread.is_some();
         self.reclaimed || class_numbers(self.used).all(|class| self.classes[class].is_idle(owned))
     }
 
-    /// Every magazine was closed for a whole epoch and there are no victims:
-    /// the pages of all slots go.
+    /// Every magazine was closed for a whole epoch and there are no victims: returns the
+    /// pages of all slots.
     #[cold]
     fn reclaim(&mut self) {
         let classes = &mut self.classes;
@@ -304,19 +307,19 @@ impl ThreadCache {
         });
     }
 
-    /// In the owner's slow path, which `from` led to: begins again with its
-    /// slots if their pages went.
+    /// In the owner's slow path, after the operation `from`: starts again with no
+    /// magazines if the slots' pages were reclaimed.
     #[inline]
-    fn wake(&mut self, from: Option<(usize, Operation)>) {
+    fn restart_if_reclaimed(&mut self, from: Option<(usize, Operation)>) {
         if self.reclaimed {
-            self.begin_again(from);
+            self.restart(from);
         }
     }
 
-    /// The owner is in no operation but `from`, so no slot is looked at late
-    /// any more. At most one class has a block that was under way.
+    /// The owner is in no other operation than `from`, so no slot is read late any more.
+    /// At most one class has a block whose operation was interrupted.
     #[cold]
-    fn begin_again(&mut self, from: Option<(usize, Operation)>) {
+    fn restart(&mut self, from: Option<(usize, Operation)>) {
         self.reclaimed = false;
         let Some(thread) = self.thread else { return };
         for class in class_numbers(self.used) {
@@ -329,28 +332,28 @@ impl ThreadCache {
         self.memory.reset();
     }
 
-    /// A thread cache without a thread keeps no magazines beyond a tick.
+    /// A cache without a thread keeps no magazines beyond a tick.
     fn discard_magazines(&mut self) -> bool {
-        let some = !self.is_idle();
+        let had_any = !self.is_idle();
         for class in class_numbers(core::mem::take(&mut self.used)) {
-            self.classes[class].discard_left(class, &mut self.memory);
+            self.classes[class].free_detached(class, &mut self.memory);
         }
         self.memory.release();
         self.capacity = 0;
-        some
+        had_any
     }
 }
 
-/// A block of the class, if there is one, zeroed on request.
+/// The block, cleared if `zeroed`; it may be null.
 pub(crate) fn cleared(block: *mut u8, class: usize, zeroed: bool) -> *mut u8 {
     if zeroed && !block.is_null() {
-        // SAFETY: a block of this class, ours until it is returned.
+        // SAFETY: a block of this class, which the program does not have yet.
         unsafe { block.write_bytes(0, block_size(class)) };
     }
     block
 }
 
-/// The classes that have a bit.
+/// The classes in a set.
 fn class_numbers(mut bits: ClassSet) -> impl Iterator<Item = usize> {
     core::iter::from_fn(move || {
         let class = (bits != 0).then_some(bits.trailing_zeros() as usize)?;
@@ -359,7 +362,7 @@ fn class_numbers(mut bits: ClassSet) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Whether a tick can take another thread's magazines.
+/// Whether a tick can close another thread's magazines.
 fn can_close() -> bool {
     !NEEDS_BARRIER || settings::barrier_works()
 }

@@ -1,6 +1,6 @@
-//! Every thread's cache, so that a background thread finds them: threads join at their
-//! first allocation and leave by a pthread key's destructor. Caches are never
-//! unmapped; those without a thread serve the next one.
+//! The registry of all thread caches, so that a tick finds them. A thread joins at its
+//! first allocation and leaves by the destructor of a pthread key. Caches are never
+//! unmapped; one without a thread serves the next thread.
 
 use crate::base::SINGLE_THREADED;
 use crate::base::hook::Hook;
@@ -15,29 +15,30 @@ use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU16, AtomicUsize};
 
-/// A cache and its place in the list of all.
+/// A thread cache and its place in the list of all.
 pub(crate) struct Member {
     pub(crate) cache: Lock<ThreadCache>,
-    /// Taken by a thread, or by one that is about to have it.
-    used: AtomicBool,
-    /// Where its last thread came from: [`ThreadLocal::origin`].
+    /// Whether a thread has it, or is about to get it. Changed under [`JOINING`].
+    in_use: AtomicBool,
+    /// The [`ThreadLocal::origin`] of its last thread. Changed under [`JOINING`].
     origin: AtomicU16,
     next: AtomicPtr<Member>,
 }
 
 static FIRST: AtomicPtr<Member> = AtomicPtr::new(ptr::null_mut());
 /// Guards joining, leaving and the list's growth.
-static JOINING: Lock<Joining> = Lock::new(Joining { key: None, idle: 0, made: 0 });
+static JOINING: Lock<Joining> = Lock::new(Joining { key: None, free: 0, last_number: 0 });
 
 struct Joining {
     key: Option<ExitKey>,
-    /// Members without a thread.
-    idle: usize,
-    /// The number of the last member made; after 65,535 the first come again.
-    made: u16,
+    /// How many members have no thread.
+    free: usize,
+    /// The number of the newest member; after 65,535 they start again from 1.
+    last_number: u16,
 }
 
-/// Members without a thread that one which joins looks at; each is a line far away.
+/// How many members without a thread are searched for one with the same origin; each
+/// costs a cache miss.
 const CANDIDATES: usize = 8;
 
 /// Threads that have a cache.
@@ -49,24 +50,26 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Member> {
 }
 
 pub(crate) fn first() -> Option<&'static Member> {
-    // SAFETY: members are published whole and never removed.
+    // Acquire pairs with the release in `create`.
+    // SAFETY: members are published complete and never removed.
     unsafe { FIRST.load(Acquire).as_ref() }
 }
 
 impl Member {
     pub(crate) fn next(&self) -> Option<&'static Member> {
+        // Relaxed: set before the member was published, and never changed.
         // SAFETY: as in `first`.
         unsafe { self.next.load(Relaxed).as_ref() }
     }
 }
 
-/// This thread's cache; none while it gets it, after it has given it back, and
+/// This thread's cache. None while the thread is just getting it, after it has left, and
 /// without memory for one.
 #[inline]
 pub(crate) fn current() -> Option<&'static Member> {
     let thread = this_thread();
     match thread.phase() {
-        // SAFETY: an alive thread's cache is set, and never unmapped.
+        // SAFETY: in this phase the cache is set, and caches are never unmapped.
         Phase::Cached => unsafe { thread.cache().cast::<Member>().as_ref() },
         Phase::New => join(thread).or_else(without_cache),
         Phase::Uncached => without_cache(),
@@ -78,8 +81,8 @@ fn without_cache() -> Option<&'static Member> {
     None
 }
 
-/// Before this thread changes spans otherwise than behind its own cache's lock:
-/// from here on, the process is not single-threaded any more.
+/// To be called before this thread changes spans without holding its own cache's lock.
+/// Ends single-threaded mode, unless this is the first thread.
 #[inline]
 pub(crate) fn enter() {
     let cache = this_thread().cache();
@@ -99,9 +102,9 @@ fn end_single_threaded(_joining: &Joining) {
     });
 }
 
-/// Slow paths of all threads so far, if no cache has anything to age. Whoever
-/// joins or comes through a slow path after the look, comes after what the
-/// caller did before it.
+/// The slow paths of all threads so far, if no cache has anything to age. By the locks
+/// taken here, a thread that joins or goes through a slow path later sees what the
+/// caller did before.
 pub(crate) fn slow_paths_if_idle() -> Option<u64> {
     let _joining = JOINING.lock();
     all().try_fold(0, |sum, member| {
@@ -111,15 +114,16 @@ pub(crate) fn slow_paths_if_idle() -> Option<u64> {
 }
 
 pub(crate) fn threads() -> usize {
+    // SeqCst: see `reclaim::background`, where the last thread is recognised.
     THREADS.load(SeqCst)
 }
 
 #[cold]
 fn join(thread: &'static ThreadLocal) -> Option<&'static Member> {
-    // What is allocated in here (by the C library, where its malloc is ours)
-    // goes straight to the spans.
+    // What is allocated in here (by the C library, if its malloc is ours) comes straight
+    // from the spans.
     thread.set_phase(Phase::Uncached);
-    let Some((member, key)) = claim() else {
+    let Some((member, key)) = claim_member() else {
         thread.set_phase(Phase::New);
         return None;
     };
@@ -128,43 +132,43 @@ fn join(thread: &'static ThreadLocal) -> Option<&'static Member> {
         thread.set_phase(Phase::New);
         return None;
     }
-    member.cache.lock().adopt(thread);
+    member.cache.lock().attach_thread(thread);
     thread.set_cache(ptr::from_ref(member).cast_mut().cast());
     thread.set_phase(Phase::Cached);
     Some(member)
 }
 
-fn claim() -> Option<(&'static Member, ExitKey)> {
+fn claim_member() -> Option<(&'static Member, ExitKey)> {
     let mut joining = JOINING.lock();
     let key = joining.key()?;
-    let idle = joining.idle > 0;
+    let any_free = joining.free > 0;
     if first().is_some() {
         live_map::set_shared();
     }
     if !SINGLE_THREADED.is_over() {
         if first().is_none() { SINGLE_THREADED.begin() } else { end_single_threaded(&joining) }
     }
-    let found = if idle { choose(this_thread().origin()) } else { None };
+    let found = if any_free { find_member(this_thread().origin()) } else { None };
     let member = match found {
         Some(member) => {
-            joining.idle -= 1;
+            joining.free -= 1;
             member
         }
         None => create(&mut joining)?,
     };
-    member.used.store(true, Relaxed);
+    member.in_use.store(true, Relaxed);
     member.origin.store(this_thread().origin(), Relaxed);
-    // SeqCst: see where the background thread ends.
+    // SeqCst: see `threads`.
     THREADS.fetch_add(1, SeqCst);
     Some((member, key))
 }
 
-/// A member without a thread: of the first few, one whose last thread had the same
-/// origin. A thread that goes on with what its parent's last one left then finds
-/// the neighbours of those blocks, and two lines of such threads stay apart.
-fn choose(origin: u16) -> Option<&'static Member> {
+/// A member without a thread: of the first few, preferably one whose last thread had the
+/// same origin. If one thread starts others in turn, each then finds the neighbours of the
+/// blocks that its predecessor left, and those of another such thread stay separate.
+fn find_member(origin: u16) -> Option<&'static Member> {
     let mut first = None;
-    for member in all().filter(|member| !member.used.load(Relaxed)).take(CANDIDATES) {
+    for member in all().filter(|member| !member.in_use.load(Relaxed)).take(CANDIDATES) {
         if member.origin.load(Relaxed) == origin {
             return Some(member);
         }
@@ -175,18 +179,17 @@ fn choose(origin: u16) -> Option<&'static Member> {
 
 fn release(member: &'static Member) {
     let mut joining = JOINING.lock();
-    member.used.store(false, Relaxed);
-    joining.idle += 1;
-    // SeqCst, as what the background thread does before it rests: either it sees the
-    // count, or the last thread's call below sees that it rests.
+    member.in_use.store(false, Relaxed);
+    joining.free += 1;
+    // SeqCst, as in the background thread before it waits: either it sees the new count,
+    // or the last thread's call of `NEARLY_EMPTY` sees that it waits.
     THREADS.fetch_sub(1, SeqCst);
 }
 
-/// What to call when a thread has left and one or none is there.
+/// What to call when a thread has left and at most one other has a cache.
 static NEARLY_EMPTY: Hook = Hook::new();
 
-/// Has `call` called whenever a thread that had a cache has left, and at most
-/// one other has one.
+/// Sets what to call whenever a thread has left and at most one other has a cache.
 pub(crate) fn when_nearly_empty(call: fn()) {
     NEARLY_EMPTY.set(call);
 }
@@ -194,42 +197,43 @@ pub(crate) fn when_nearly_empty(call: fn()) {
 fn create(joining: &mut Joining) -> Option<&'static Member> {
     let member: NonNull<Member> = metadata::alloc(size_of::<Member>())?.cast();
     let next = AtomicPtr::new(FIRST.load(Relaxed));
-    joining.made = joining.made.checked_add(1).unwrap_or(NO_CACHE + 1);
-    let cache = Lock::new(ThreadCache::new(joining.made));
-    let (used, origin) = (AtomicBool::new(true), AtomicU16::new(NO_CACHE));
+    joining.last_number = joining.last_number.checked_add(1).unwrap_or(NO_CACHE + 1);
+    let cache = Lock::new(ThreadCache::new(joining.last_number));
+    let (in_use, origin) = (AtomicBool::new(true), AtomicU16::new(NO_CACHE));
     // SAFETY: the piece is ours and large enough.
-    unsafe { member.write(Member { cache, used, origin, next }) };
+    unsafe { member.write(Member { cache, in_use, origin, next }) };
+    // Release pairs with the acquire in `first`.
     FIRST.store(member.as_ptr(), Release);
-    // SAFETY: just written, never given back.
+    // SAFETY: just written, never freed.
     Some(unsafe { member.as_ref() })
 }
 
 impl Joining {
     fn key(&mut self) -> Option<ExitKey> {
         if self.key.is_none() {
-            self.key = ExitKey::new(leave);
+            self.key = ExitKey::new(on_thread_exit);
         }
         self.key
     }
 }
 
-/// The key's destructor, at thread exit. Other destructors may run after it;
-/// what they allocate and free goes straight to the spans, so nothing is kept
-/// that a later destructor would have to give back.
-extern "C" fn leave(member: *mut c_void) {
+/// The key's destructor, at a thread's end. Other destructors may run after it. What they
+/// allocate and free goes straight to the spans, so that nothing is pooled that nobody
+/// would free.
+extern "C" fn on_thread_exit(member: *mut c_void) {
     let thread = this_thread();
     thread.set_phase(Phase::Uncached);
     thread.set_cache(ptr::null_mut());
     // SAFETY: the value that `join` set; members are never unmapped.
     let Some(member) = (unsafe { member.cast::<Member>().as_ref() }) else { return };
-    member.cache.lock().leave();
+    member.cache.lock().exit_thread();
     release(member);
     if threads() <= 1 {
         NEARLY_EMPTY.run();
     }
 }
 
-/// Holds the registry and every cache over a fork.
+/// Holds the registry's lock and that of every cache over a fork.
 pub(crate) fn lock_for_fork() {
     core::mem::forget(JOINING.lock());
     for member in all() {
@@ -248,12 +252,12 @@ pub(crate) unsafe fn unlock_after_fork() {
     unsafe { JOINING.force_unlock() };
 }
 
-/// In a fork's child: the caches of threads that do not exist there give
-/// everything back. What such a thread was just pushing or popping is lost.
-pub(crate) fn abandon_orphans() {
+/// In a fork's child: empties the caches of threads that do not exist there. A block that
+/// such a thread was just pushing or popping is lost.
+pub(crate) fn detach_orphans() {
     let own = this_thread().cache().cast::<Member>();
-    for member in all().filter(|member| !ptr::eq(*member, own) && member.used.load(Relaxed)) {
-        member.cache.lock().abandon();
+    for member in all().filter(|member| !ptr::eq(*member, own) && member.in_use.load(Relaxed)) {
+        member.cache.lock().empty_and_detach();
         release(member);
     }
 }

@@ -1,29 +1,29 @@
-//! Where the slots of one thread's pools lie: address space of the thread's
-//! own, so that its pages can go while the thread sleeps.
+//! Slot memory: the address space in which the slots of one thread cache lie. Each
+//! has its own, so that its pages can be reclaimed while the thread sleeps.
 //!
-//! A sleeping thread may have been interrupted between looking a slot up and
-//! reading or writing it, and goes on there whenever it wakes. So the place
-//! stays its own forever; only the pages go, by being moved away: the system
-//! does that in one step, so a late write lies either on the pages moved or on
-//! the fresh ones in their place, and a late read sees what was there, or a
-//! null, which is a sentinel.
+//! A sleeping thread may have been interrupted between computing a slot's address and
+//! reading or writing it, and goes on from there when it wakes. So the address space
+//! stays its own forever. Only the pages go, by being moved away, which the system
+//! does in one step: a late write lands either on the moved pages or on the fresh ones
+//! in their place. A late read sees what was there, or null, which is a sentinel.
 
 use crate::base::size_class::{CACHE_LINE, PAGE};
 use crate::platform::{self, Lock};
 use core::ptr::{self, NonNull};
 
-/// Room for every class's magazine and victims at their largest, and for what
-/// magazines outgrew. Without room a magazine does not grow and victims are returned at once.
+/// Room for every class's magazine and victims at their largest, and for magazines that
+/// were outgrown. Without room a magazine does not grow, and victims are freed at once.
 const SIZE: usize = 256 << 10;
 const SMALLEST: usize = 64;
-/// Sizes of pieces: powers of two up to the largest magazine, and a cache line more,
-/// so that those of one size do not all lie in the same few sets of a cache.
+/// How many sizes of pieces there are: powers of two up to the largest magazine, plus a
+/// cache line, so that pieces of one size do not all fall into a few sets of the
+/// processor's cache.
 const LISTS: usize = 6;
 
-/// One thread's place for slots, behind its cache's lock.
+/// The slot memory of one thread cache, behind the cache's lock.
 pub(super) struct SlotMemory {
     start: Option<NonNull<u8>>,
-    /// Bytes of it that were handed out.
+    /// Bytes that were cut into pieces so far.
     next: usize,
     lists: [*mut Free; LISTS],
 }
@@ -32,18 +32,20 @@ struct Free {
     next: *mut Free,
 }
 
-// SAFETY: the pointers are into the memory, which the holder of the lock reaches.
+// SAFETY: the pointers are into the memory, whose free pieces only the holder of the
+// cache's lock reaches.
 unsafe impl Send for SlotMemory {}
 
-/// Where pages are moved to; taken under the tick's lock, so free over a fork.
-static ASIDE: Lock<Aside> = Lock::new(Aside::Unmade);
+/// Where pages are moved to before they are returned. Locked only under the tick's lock,
+/// so it is never locked at a fork.
+static MOVE_TARGET: Lock<MoveTarget> = Lock::new(MoveTarget::Unreserved);
 
-enum Aside {
-    Unmade,
+enum MoveTarget {
+    Unreserved,
     At(usize),
-    /// The system refused a move. It may have unmapped the place before it did,
-    /// so whatever lies there now may be another's: pages stay where they are.
-    GivenUp,
+    /// The system refused a move. It may have unmapped the target before, so what lies
+    /// there now may not be ours: pages stay where they are from then on.
+    Unusable,
 }
 
 impl SlotMemory {
@@ -51,7 +53,7 @@ impl SlotMemory {
         Self { start: None, next: 0, lists: [ptr::null_mut(); LISTS] }
     }
 
-    /// A piece of at least `bytes` bytes, aligned to 64; its content is arbitrary.
+    /// Allocates a piece of at least `bytes` bytes, aligned to 64, with arbitrary content.
     pub(super) fn alloc(&mut self, bytes: usize) -> Option<NonNull<u8>> {
         let (size, list) = piece(bytes)?;
         if let Some(piece) = NonNull::new(self.lists[list]) {
@@ -75,7 +77,7 @@ impl SlotMemory {
     /// Frees a piece.
     ///
     /// # Safety
-    /// `piece` came from `alloc(bytes)` with the same `bytes` and is used no more.
+    /// `piece` came from `alloc(bytes)` with the same `bytes` and is no longer used.
     pub(super) unsafe fn free(&mut self, piece: NonNull<u8>, bytes: usize) {
         let Some((_, list)) = self::piece(bytes) else { return };
         let piece = piece.cast::<Free>();
@@ -84,56 +86,56 @@ impl SlotMemory {
         self.lists[list] = piece.as_ptr();
     }
 
-    /// Moves all pages away; the slot memory reads as zero then, and its pieces are
-    /// still where they are. `visit` gets the words of it as they were, by their
-    /// address in the slot memory. False if there is nothing, or the system cannot.
+    /// Returns all pages, by moving them away first. The slot memory then reads as zero,
+    /// and its pieces are still where they are. `visit` gets a function that tells what a
+    /// word held, by its address. False if there is nothing, or the system cannot.
     pub(super) fn reclaim(&self, visit: impl FnOnce(&dyn Fn(usize) -> usize)) -> bool {
         let Some(start) = self.start.filter(|_| self.next > 0) else { return false };
-        let mut aside = ASIDE.lock();
-        let place = match *aside {
-            Aside::At(place) => place,
-            Aside::GivenUp => return false,
-            Aside::Unmade => match platform::reserve(SIZE, PAGE) {
+        let mut target = MOVE_TARGET.lock();
+        let place = match *target {
+            MoveTarget::At(place) => place,
+            MoveTarget::Unusable => return false,
+            MoveTarget::Unreserved => match platform::reserve(SIZE, PAGE) {
                 Some(place) => place.as_ptr() as usize,
                 None => return false,
             },
         };
-        *aside = Aside::At(place);
+        *target = MoveTarget::At(place);
         let bytes = self.next.next_multiple_of(PAGE);
-        // SAFETY: both are whole pages of reservations of ours; the thread
-        // bears that its slots turn to null, and `aside` is ours by its lock,
-        // and still mapped, since every move to it succeeded so far.
+        // SAFETY: both are whole pages of reservations of ours. The thread tolerates that its
+        // slots turn to null. The target is ours by its lock, and still mapped, since every
+        // move to it so far succeeded.
         if !unsafe { platform::move_pages(start.as_ptr(), bytes, place as *mut u8) } {
-            *aside = Aside::GivenUp;
+            *target = MoveTarget::Unusable;
             return false;
         }
         let base = start.as_ptr() as usize;
         visit(&|address| {
             debug_assert!(address >= base && address + 8 <= base + bytes);
-            // SAFETY: within the pages just moved, which nobody else reaches.
+            // SAFETY: within the pages that were just moved, which nobody else reaches.
             unsafe { ((address - base + place) as *const usize).read() }
         });
-        // SAFETY: as above; nobody needs them any more.
+        // SAFETY: the same pages; nobody needs them any more.
         unsafe { platform::release(place as *mut u8, bytes) };
         true
     }
 
-    /// Begins again; no piece is in use any more, not even by a late reader.
+    /// Starts again with no pieces; none is in use any more, not even by a late reader.
     pub(super) fn reset(&mut self) {
         *self = Self { start: self.start, ..Self::new() };
     }
 
-    /// The same, and the pages go.
+    /// The same, and returns the pages.
     pub(super) fn release(&mut self) {
         if let Some(start) = self.start.filter(|_| self.next > 0) {
-            // SAFETY: whole pages of a reservation of ours, in no use by contract.
+            // SAFETY: whole pages of a reservation of ours, and no piece is in use.
             unsafe { platform::release(start.as_ptr(), self.next.next_multiple_of(PAGE)) };
         }
         self.reset();
     }
 }
 
-/// Size and list of a piece; none for one that is too large.
+/// The size of a piece and its free list; none if it is too large.
 fn piece(bytes: usize) -> Option<(usize, usize)> {
     let size = bytes.next_power_of_two().max(SMALLEST);
     let list = (size / SMALLEST).ilog2() as usize;
@@ -145,10 +147,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_piece_given_back_is_taken_again() {
+    fn a_freed_piece_is_used_again() {
         let mut memory = SlotMemory::new();
         let first = memory.alloc(130).unwrap();
-        // SAFETY: just taken, with the same size.
+        // SAFETY: just allocated, with the same size.
         unsafe { memory.free(first, 130) };
         assert_eq!(memory.alloc(200), Some(first));
         assert!(memory.alloc(4096).is_none());
@@ -162,24 +164,24 @@ mod tests {
     }
 
     #[test]
-    fn what_is_withdrawn_is_shown_and_reads_as_null() {
+    fn what_is_reclaimed_is_shown_and_reads_as_null() {
         let mut memory = SlotMemory::new();
         assert!(!memory.reclaim(|_| panic!("nothing there")));
         let pieces: Vec<_> = (0..40).map(|_| memory.alloc(2048).unwrap().cast::<usize>()).collect();
         for (index, piece) in pieces.iter().enumerate() {
-            // SAFETY: ours.
+            // SAFETY: a piece of our own, large enough.
             unsafe { piece.write(index + 1) };
         }
         let mut seen = Vec::new();
         let done = memory.reclaim(|word| {
             seen.extend(pieces.iter().map(|piece| word(piece.as_ptr() as usize)));
         });
-        // Kernels before 5.7 cannot; then all is as it was.
+        // Kernels before 5.7 cannot; then nothing changes.
         if done {
             assert_eq!(seen, (1..=40).collect::<Vec<_>>());
         }
         for (index, piece) in pieces.iter().enumerate() {
-            // SAFETY: ours.
+            // SAFETY: as above; its address stays mapped.
             assert_eq!(unsafe { piece.read() }, if done { 0 } else { index + 1 });
         }
         memory.release();

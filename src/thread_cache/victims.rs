@@ -4,7 +4,7 @@ use crate::thread_cache::slot_memory::SlotMemory;
 use core::ptr::NonNull;
 use core::slice;
 
-/// One class's victims, in a piece of their own.
+/// One class's victims, in a piece of slot memory.
 pub(super) struct Victims {
     blocks: Option<NonNull<usize>>,
     count: u16,
@@ -13,6 +13,7 @@ pub(super) struct Victims {
 
 // SAFETY: the piece is reached under the cache's lock only.
 unsafe impl Send for Victims {}
+
 impl Victims {
     pub(super) const fn new() -> Self {
         Self { blocks: None, count: 0, room: 0 }
@@ -30,11 +31,11 @@ impl Victims {
         }
     }
 
-    /// Copies blocks in; the tier is empty. False without memory.
+    /// Copies blocks into the empty tier. False without memory.
     pub(super) fn fill(&mut self, blocks: &[usize], memory: &mut SlotMemory) -> bool {
         let Some(piece) = memory.alloc(size_of_val(blocks)) else { return false };
         let piece = piece.cast::<usize>();
-        // SAFETY: the piece, ours alone, has as many words.
+        // SAFETY: the piece is ours alone and has that many words.
         unsafe { piece.copy_from_nonoverlapping(NonNull::from(blocks).cast(), blocks.len()) };
         let count = blocks.len() as u16;
         *self = Self { blocks: Some(piece), count, room: count };
@@ -56,7 +57,7 @@ impl Victims {
 
     pub(super) fn discard(&mut self, memory: &mut SlotMemory) {
         if let Some(piece) = self.blocks.take() {
-            // SAFETY: the piece that `fill` took, of the same size.
+            // SAFETY: the piece that `fill` allocated, of the same size.
             unsafe { memory.free(piece.cast(), self.room as usize * size_of::<usize>()) };
         }
         *self = Self::new();

@@ -1,4 +1,4 @@
-//! The owner-biased lock of a pool's shards, modelled by loom.
+//! Models the biased lock of a pool's shards, on loom's atomics.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test --release --test model_biased_lock`
 #![cfg(loom)]
@@ -14,7 +14,7 @@ mod base {
 mod object_pool {
     mod biased_lock;
 
-    /// A barrier that one side runs for both is a full fence on each.
+    /// A barrier that one side runs for both acts as a full fence on each side.
     mod fences {
         use loom::sync::atomic::{Ordering::SeqCst, fence};
 
@@ -32,16 +32,16 @@ mod object_pool {
     }
 
     mod model {
-        use super::biased_lock::Biased;
+        use super::biased_lock::BiasedLock;
         use loom::cell::UnsafeCell;
         use loom::sync::Arc;
 
         /// Loom's cell panics if two threads are in it at once.
-        type Guarded = Arc<Biased<UnsafeCell<usize>>>;
+        type Guarded = Arc<BiasedLock<UnsafeCell<usize>>>;
 
         fn add(cell: &mut UnsafeCell<usize>) {
             cell.with_mut(|value| {
-                // SAFETY: what the model is to show.
+                // SAFETY: that this is exclusive is what the model shows.
                 unsafe { *value += 1 }
             });
         }
@@ -55,9 +55,9 @@ mod object_pool {
         #[test]
         fn the_owner_and_others_exclude_each_other() {
             check(|| {
-                let lock: Guarded = Arc::new(Biased::new(UnsafeCell::new(0)));
+                let lock: Guarded = Arc::new(BiasedLock::new(UnsafeCell::new(0)));
                 let other = lock.clone();
-                // SAFETY: `add` comes back nowhere.
+                // SAFETY: `add` does not come back to the lock.
                 let other = loom::thread::spawn(move || unsafe { other.take(add) });
                 // SAFETY: this thread is the only owner.
                 let mut done = unsafe { lock.enter(add) }.is_some() as usize;
@@ -73,12 +73,12 @@ mod object_pool {
         #[test]
         fn a_new_owner_sees_what_the_old_one_did() {
             check(|| {
-                let lock: Guarded = Arc::new(Biased::new(UnsafeCell::new(0)));
+                let lock: Guarded = Arc::new(BiasedLock::new(UnsafeCell::new(0)));
                 let old = lock.clone();
                 let thief = lock.clone();
-                // SAFETY: owner until it ends.
+                // SAFETY: that thread is the only owner until it ends.
                 let old = loom::thread::spawn(move || unsafe { old.enter(add) }.is_some() as usize);
-                // SAFETY: `add` comes back nowhere.
+                // SAFETY: `add` does not come back to the lock.
                 let thief = loom::thread::spawn(move || unsafe { thief.take(add) });
                 let mut done = old.join().unwrap();
                 // SAFETY: the old owner has ended, which `join` orders.

@@ -1,5 +1,5 @@
-//! A span's bitmap, modelled: the real `heap/span` on loom's atomics, which try
-//! every interleaving and every value that the orderings allow.
+//! Models a span's bitmap: the real `heap/span` on loom's atomics, which try every
+//! interleaving and every value that the orderings allow.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test --release --test model_bitmap`
 #![cfg(loom)]
@@ -17,7 +17,7 @@ mod platform {
     pub(crate) const PAGE: usize = 4 << 10;
 
     /// # Safety
-    /// None needed: nothing is returned.
+    /// None: it returns no pages.
     pub(crate) unsafe fn release_part(_: *mut u8, _: usize, _: bool) -> bool {
         true
     }
@@ -28,7 +28,7 @@ mod heap {
     #[allow(dead_code, reason = "the model needs the bitmap alone")]
     mod span;
 
-    // Within the heap, since nothing outside it may do what the model does.
+    // Inside the heap module, since nothing outside it may do what the model does.
     mod model {
         use super::span::{Span, bits_between, state};
         use crate::base::size_class::{GEOMETRY, PAGE, class_of};
@@ -36,7 +36,7 @@ mod heap {
         use loom::sync::Arc;
         use loom::thread;
 
-        /// Every schedule with at most two preemptions: the full space is too large here.
+        /// Runs every schedule with at most two preemptions; all schedules are too many here.
         fn bounded(model: impl Fn() + Send + Sync + 'static) {
             let mut builder = loom::model::Builder::new();
             builder.preemption_bound = Some(2);
@@ -54,11 +54,11 @@ mod heap {
             (class, span)
         }
 
-        /// Takes up to `count` blocks, as their numbers.
+        /// Allocates up to `count` blocks and returns their numbers.
         fn alloc(span: &Span, class: usize, count: usize) -> Vec<usize> {
             let mut out = vec![0; count];
-            let taken = span.alloc(&GEOMETRY[class], &mut out, false);
-            out[..taken].iter().map(|slot| (slot - BASE) / SIZE).collect()
+            let allocated = span.alloc(&GEOMETRY[class], &mut out, false);
+            out[..allocated].iter().map(|slot| (slot - BASE) / SIZE).collect()
         }
 
         fn free(span: &Span, class: usize, block: usize) {
@@ -67,7 +67,7 @@ mod heap {
         }
 
         #[test]
-        fn a_block_given_while_others_are_taken_is_nowhere_twice() {
+        fn a_block_freed_while_others_are_allocated_is_nowhere_twice() {
             loom::model(|| {
                 let (class, span) = span();
                 let mine = alloc(&span, class, 2);
@@ -83,15 +83,15 @@ mod heap {
             });
         }
 
-        /// A span that its owner leaves as full is listed by whoever gives a block at
-        /// that moment, or by the owner, who sees the block: it is never forgotten.
+        /// A span that its owner sets full is never forgotten. It is listed by the thread
+        /// that frees a block at that moment, or by the owner, if it sees the block.
         #[test]
         fn a_full_span_that_gets_a_block_is_found() {
             loom::model(|| {
                 let (class, span) = span();
                 let geometry = &GEOMETRY[class];
                 let all = alloc(&span, class, 8);
-                // As `central::after_free` and `central::list`.
+                // Like `central::after_free` and `central::list`.
                 let list = |span: &Span| {
                     span.state.load(Ordering::Acquire) == state::FULL
                         && span
@@ -116,10 +116,10 @@ mod heap {
             });
         }
 
-        /// Returning pages takes bits as an allocation does, so it can race with
-        /// allocation and free.
+        /// Returning pages claims bits as an allocation does, so it can race with
+        /// allocations and frees.
         #[test]
-        fn pages_return_beside_take_and_give() {
+        fn pages_return_beside_alloc_and_free() {
             bounded(|| {
                 let (class, span) = span();
                 let mut kept = alloc(&span, class, 6);

@@ -1,7 +1,7 @@
-//! The lists of spans with free blocks, modelled: the real `heap/central.rs` and
+//! Models the lists of spans with free blocks: the real `heap/central.rs` and
 //! `heap/span` on loom's atomics. A span may be emptied, freed and used again for
-//! another class while some still act on what they saw of it; it must never come
-//! to the first class's lists again.
+//! another class while other threads still act on what they saw of it. It must not get
+//! back to the first class's lists then.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test --release --test model_central`
 #![cfg(loom)]
@@ -24,17 +24,17 @@ mod platform {
     use std::sync::atomic::Ordering::SeqCst;
     use std::sync::atomic::{AtomicPtr, AtomicUsize};
 
-    /// A lock in a static: what it blocks on is loom's, and a new one in each run of a model.
+    /// A lock for statics: it blocks on a mutex of loom's, a new one in each run of a model.
     pub(crate) struct Lock<T> {
         run: AtomicUsize,
         mutex: AtomicPtr<Mutex<()>>,
         value: UnsafeCell<T>,
     }
 
-    /// To be counted up where a run begins; its first thread then uses each lock once.
+    /// To be incremented when a run begins. The run's first thread then uses each lock once.
     pub(crate) static RUN: AtomicUsize = AtomicUsize::new(0);
 
-    // SAFETY: `value` is reached by whoever has the mutex.
+    // SAFETY: only the holder of the mutex reaches `value`.
     unsafe impl<T: Send> Sync for Lock<T> {}
 
     pub(crate) struct Guard<'a, T>(&'a Lock<T>, #[allow(dead_code, reason = "held")] MutexGuard<'a, ()>);
@@ -49,13 +49,13 @@ mod platform {
             if self.run.swap(RUN.load(SeqCst), SeqCst) != RUN.load(SeqCst) {
                 self.mutex.store(Box::leak(Box::new(Mutex::new(()))), SeqCst);
             }
-            // SAFETY: leaked.
+            // SAFETY: leaked above, so it lives forever.
             let mutex = unsafe { &*self.mutex.load(SeqCst) };
             Guard(self, mutex.lock().expect("no panic"))
         }
 
         /// # Safety
-        /// For a fork, of which there is none.
+        /// For forks, which models do not have.
         pub(crate) unsafe fn force_unlock(&self) {
             unreachable!()
         }
@@ -77,7 +77,7 @@ mod platform {
     }
 
     /// # Safety
-    /// None needed: nothing is returned.
+    /// None: it returns no pages.
     pub(crate) unsafe fn release_part(start: *mut u8, _: usize, _: bool) -> bool {
         super::heap::assert_of_class_b(start.addr());
         true
@@ -91,7 +91,7 @@ mod heap {
     #[allow(dead_code, reason = "the model needs the bitmap alone")]
     mod span;
 
-    // Within the heap, since nothing outside it may do what the model does.
+    // Inside the heap module, since nothing outside it may do what the model does.
     mod segment {
         use super::span::Span;
         use std::sync::atomic::{AtomicPtr, Ordering::SeqCst};
@@ -111,7 +111,7 @@ mod heap {
             }
 
             pub(crate) fn span(&self, slice: usize) -> &'static Span {
-                // SAFETY: leaked by `fresh`.
+                // SAFETY: leaked by `fresh`, so it lives forever.
                 unsafe { &*SPANS[slice / 4].load(SeqCst) }
             }
         }
@@ -121,7 +121,8 @@ mod heap {
         use super::segment::Segment;
         use crate::platform::Lock;
 
-        /// Which places are free. A lock, so that who takes one sees what was done with it.
+        /// Which places are free. A lock, so that a thread that allocates one sees what was
+        /// done with it before.
         pub(crate) static FREE: Lock<[bool; 2]> = Lock::new([true; 2]);
 
         #[allow(dead_code, reason = "all runs here are of four slices")]
@@ -146,7 +147,7 @@ mod heap {
 
         pub(crate) fn free(run: Run, _: u64, _: bool) {
             let was_free = std::mem::replace(&mut FREE.lock()[run.first / 4], true);
-            assert!(!was_free, "slices given twice");
+            assert!(!was_free, "slices freed twice");
         }
 
         pub(crate) fn mask(count: usize) -> u64 {
@@ -162,11 +163,11 @@ mod heap {
 
     const BASE: usize = 1 << 30;
 
-    /// Both in spans of four slices and one word: of eight blocks, and of nine.
+    /// Two classes whose spans have four slices and one word: of eight and of nine blocks.
     const A: usize = class_of(32 << 10);
     const B: usize = class_of(28 << 10);
 
-    /// Pages are about to be returned: no other class's blocks lie on them.
+    /// Pages are about to be returned: no blocks of another class may lie on them.
     pub(crate) fn assert_of_class_b(address: usize) {
         let segment = segment::Segment;
         assert!(
@@ -175,8 +176,8 @@ mod heap {
         );
     }
 
-    /// New spans for a run of a model; a class has one on its list, of which a block is out,
-    /// and one in hand, of which all are. Of another, the lock is made.
+    /// New spans for a run of a model. The class has one on its list, with one block in use,
+    /// and one that is full, which is the result. For the other class only the lock is made.
     fn fresh(class: usize, other: usize) -> &'static Span {
         let place = |place: &AtomicPtr<Span>| place.store(Box::leak(Box::new(Span::new())), SeqCst);
         segment::SPANS.iter().for_each(place);
@@ -193,7 +194,7 @@ mod heap {
         full
     }
 
-    /// All blocks of a full span come back, and it is freed.
+    /// Frees all blocks of a full span, and the span.
     fn free_all_of(class: usize, span: &'static Span) {
         let geometry = &GEOMETRY[class];
         let word_is_free = span.free(geometry, 0, geometry.block_bits(0), false);
@@ -201,20 +202,20 @@ mod heap {
         central::free_if_empty(class, span, false);
     }
 
-    /// One that is attached, with all blocks free.
+    /// Detaches and frees a span whose blocks are all free.
     fn detach_and_free(class: usize, span: &'static Span) {
         central::detach(class, span);
         central::free_if_empty(class, span, false);
     }
 
-    /// All blocks of one that is attached come back.
+    /// Detaches a span whose blocks are all in use, and frees them all.
     fn detach_and_free_all(class: usize, span: &'static Span) {
         central::detach(class, span);
         free_all_of(class, span);
     }
 
-    /// Every schedule with at most three preemptions, which is what it takes. One model at a
-    /// time, since the lists are statics.
+    /// Runs every schedule with at most three preemptions, which the bugs found here need. One
+    /// model at a time, since the lists are statics.
     fn explore(model: impl Fn() + Send + Sync + 'static) {
         static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
         let _one = ONE.lock();
@@ -223,7 +224,7 @@ mod heap {
         builder.check(model);
     }
 
-    /// Another class takes the slices if they are free, and all their blocks.
+    /// Another class allocates the slices if they are free, and all their blocks.
     fn other_class() -> Option<&'static Span> {
         let span = central::attach(B, 2, false)?;
         assert_eq!(span.alloc(&GEOMETRY[B], &mut [0; 9], false), 9);
@@ -231,9 +232,9 @@ mod heap {
         Some(span)
     }
 
-    /// Class A has its listed span, and the other one unless class B has; then everything
-    /// is returned.
-    fn check(full: &'static Span, taken: Option<&'static Span>) {
+    /// Class A has its listed span, and also the other one unless class B has it. Then
+    /// everything is freed.
+    fn check(full: &'static Span, of_b: Option<&'static Span>) {
         let mut found: Vec<(&'static Span, usize)> = vec![];
         while let Some(span) = central::attach(A, 1, false) {
             assert!(span.is_class(A), "a span of another class");
@@ -241,8 +242,8 @@ mod heap {
             found.push((span, count));
         }
         let blocks: usize = found.iter().map(|&(_, count)| count).sum();
-        assert_eq!(blocks, if taken.is_some() { 7 } else { 15 }, "blocks lost or doubled");
-        if let Some(span) = taken {
+        assert_eq!(blocks, if of_b.is_some() { 7 } else { 15 }, "blocks lost or doubled");
+        if let Some(span) = of_b {
             assert!(std::ptr::eq(span, full) && span.is_class(B));
             free_all_of(B, span);
         }
@@ -250,22 +251,22 @@ mod heap {
         assert_eq!(*FREE.lock(), [true; 2], "slices lost");
     }
 
-    /// Two have given the last blocks of a full span, and both go on to list it.
+    /// Two threads have freed the last blocks of a full span, and both go on to list it.
     #[test]
-    fn a_full_span_given_back_by_two() {
+    fn a_full_span_freed_by_two() {
         explore(|| {
             let full = fresh(A, B);
             full.free(&GEOMETRY[A], 0, 0xff, false);
-            let other_giver = thread::spawn(move || central::after_free(A, full, true));
+            let other_freer = thread::spawn(move || central::after_free(A, full, true));
             let other = thread::spawn(other_class);
             central::after_free(A, full, true);
-            other_giver.join().unwrap();
+            other_freer.join().unwrap();
             check(full, other.join().unwrap());
         });
     }
 
-    /// A tick acts on what it saw of a span that is another class's by now: it must not return
-    /// pages, and counts the words that it finds full by the class that the span has.
+    /// A tick acts on what it saw of a span that belongs to another class by now. It must not
+    /// return pages, and it must count free words by the class that the span has now.
     #[test]
     fn a_tick_comes_late() {
         explore(|| {
@@ -279,12 +280,12 @@ mod heap {
             let tick = thread::spawn(move || span.release_pages(A, false, false));
             central::after_free(B, span, span.free(&GEOMETRY[B], 0, 0x100, false));
             assert_eq!(tick.join().unwrap(), 0);
-            // As the tick does afterwards.
+            // Like the tick does afterwards.
             central::after_free(B, span, true);
             let last = central::attach(B, 2, false).expect("it is listed");
             assert!(std::ptr::eq(last, span));
             assert_eq!(span.alloc(&GEOMETRY[B], &mut [0; 1], false), 1);
-            assert!(!span.seems_empty(&GEOMETRY[B]), "a word counts as full that is not");
+            assert!(!span.seems_empty(&GEOMETRY[B]), "a word counts as free that is not");
             span.free(&GEOMETRY[B], 0, 1, false);
             detach_and_free(B, span);
             let other = central::attach(A, 1, false).expect("the listed one");
@@ -295,10 +296,10 @@ mod heap {
     }
 
     /// A tick returns the pages behind a full span's last block while its blocks are freed.
-    // Not beside another class that takes the slices: loom takes a store between two additions
-    // of 0, as `Span::set_full` has them, for lost.
+    // Without another class that allocates the slices: loom loses a store between two additions
+    // of 0 like those in `Span::set_full`.
     #[test]
-    fn a_full_spans_tail_is_returned_while_its_blocks_come_back() {
+    fn a_full_spans_tail_is_returned_while_its_blocks_are_freed() {
         explore(|| {
             let full = fresh(B, A);
             let tick = thread::spawn(move || central::release_tail(B, full, false));

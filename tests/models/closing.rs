@@ -1,7 +1,7 @@
-//! Closing a magazine, modelled: the real `magazine.rs` on a model checker's
-//! atomics, its owner on a processor with a store buffer (x86's memory model),
-//! and a tick that closes it at any moment, and later takes its pages away.
-//! Every block must end up in exactly one place.
+//! Models the closing of a magazine: the real `magazine.rs` on a model checker's
+//! atomics, its owner on a processor with a store buffer (x86's memory model), and a
+//! tick that closes it at any moment and later reclaims its pages. Every block must end
+//! up in exactly one place.
 //!
 //! `RUSTFLAGS="--cfg shuttle" cargo test --release --test model_closing`
 #![cfg(shuttle)]
@@ -33,7 +33,7 @@ mod thread_cache {
             }
 
             /// # Safety
-            /// None needed: nothing is done.
+            /// None: it does nothing.
             pub(crate) unsafe fn free(&mut self, _: NonNull<u8>, _: usize) {}
         }
     }
@@ -49,20 +49,20 @@ mod thread_cache {
 
         const CAPACITY: usize = 2;
 
-        /// What is planted to see the model fail.
+        /// A bug that is planted to see the model fail.
         #[derive(Clone, Copy, PartialEq, Eq)]
         enum Plant {
             Nothing,
-            /// A tick judges without waiting for stores under way.
+            /// A tick takes the content without waiting for stores under way.
             NoBarrier,
-            /// A pop looks the slot up before it commits.
-            LookFirst,
-            /// The slow path forgets what an interrupted operation left on top.
+            /// A pop reads the slot before it commits.
+            ReadFirst,
+            /// The slow path forgets the block of an interrupted operation.
             NoRecovery,
-            /// The pages go without a look at what they held.
+            /// The pages go, and what the slot at the old top held is not kept.
             NotKept,
-            /// The slot at the old top is read first and the pages go later, so that a
-            /// late write falls between.
+            /// The slot at the old top is read before the pages go, so that a late write
+            /// can fall in between.
             KeptTooEarly,
         }
 
@@ -78,7 +78,7 @@ mod thread_cache {
             plant: Plant,
         }
 
-        // SAFETY: the magazine is reached under its lock, its slots are atomic.
+        // SAFETY: the magazine is reached under its lock, and its slots are atomic.
         unsafe impl Send for Model {}
         // SAFETY: as above.
         unsafe impl Sync for Model {}
@@ -92,7 +92,7 @@ mod thread_cache {
                 unsafe { &*(address as *const AtomicUsize) }
             }
 
-            /// A load of the owner: its own stores first.
+            /// A load by the owner, which sees its own buffered stores first.
             fn load(&self, address: usize) -> usize {
                 let own = self
                     .buffer
@@ -113,7 +113,7 @@ mod thread_cache {
                 &raw const self.top as usize
             }
 
-            /// `add [top], amount`: the load and the store are apart for others, but
+            /// `add [top], amount`: other processors may see the load and the store apart, but
             /// no interrupt falls between them.
             fn commit(&self, amount: usize) {
                 let _inside = self.instruction.lock().unwrap();
@@ -121,7 +121,7 @@ mod thread_cache {
                 self.store(self.top_address(), top.wrapping_add(amount));
             }
 
-            /// One store lands.
+            /// One buffered store becomes visible.
             fn land_one(&self) {
                 let mut buffer = self.buffer.lock().unwrap();
                 if let Some((address, value)) = buffer.pop_front() {
@@ -137,7 +137,7 @@ mod thread_cache {
             }
 
             fn pop(&self) -> Option<usize> {
-                let block = if self.plant == Plant::LookFirst {
+                let block = if self.plant == Plant::ReadFirst {
                     let top = self.load(self.top_address());
                     self.commit(SLOT.wrapping_neg());
                     self.load(top - SLOT)
@@ -159,24 +159,25 @@ mod thread_cache {
                 None
             }
 
-            /// The owner's slow path. A pop's block, or the block a push had no room for.
+            /// The owner's slow path. The result is a pop's block, or the block for which a
+            /// push had no room.
             fn slow(&self, from: Operation, block: usize) -> Option<usize> {
                 let mut magazine = self.magazine.lock().unwrap();
-                // Taking the lock is a locked instruction: all stores have landed.
+                // Taking the lock is a locked instruction, after which all stores are visible.
                 self.land_all();
                 if std::mem::take(&mut *self.reclaimed.lock().unwrap()) {
-                    // As a thread's heap does: a new magazine, here in the old place.
-                    let left = magazine.left_behind(&self.top, from);
+                    // As a thread cache does: a new magazine, here in the old place.
+                    let left = magazine.interrupted_block(&self.top, from);
                     *magazine = self.renew();
                     if let Some(block) = left {
                         magazine.slot(1).store(block, SeqCst);
                     }
                     self.top.store(magazine.top(left.is_some() as usize), SeqCst);
                 } else if self.plant == Plant::NoRecovery && magazine.is_closed() {
-                    magazine.settle(&AtomicUsize::new(0), from);
+                    magazine.restore_top(&AtomicUsize::new(0), from);
                     self.top.store(magazine.top(0), SeqCst);
                 } else {
-                    magazine.settle(&self.top, from);
+                    magazine.restore_top(&self.top, from);
                 }
                 let count = magazine.count(self.top.load(SeqCst));
                 match from {
@@ -198,8 +199,8 @@ mod thread_cache {
                 Magazine::new(CAPACITY, &mut SlotMemory).expect("memory")
             }
 
-            /// The system moves the pages away: no store is under way to them in
-            /// between, since it waits for every processor that may have one.
+            /// The system moves the pages away. No store to them is under way meanwhile, since
+            /// the system waits for every processor that may have one.
             fn reclaim(&self, magazine: &mut Magazine) {
                 let early: Vec<usize> = self.slots.iter().map(|slot| self.cell(*slot).load(SeqCst)).collect();
                 if self.plant == Plant::KeptTooEarly {
@@ -218,8 +219,8 @@ mod thread_cache {
                 *self.reclaimed.lock().unwrap() = true;
             }
 
-            /// A tick closes the magazine and takes what it may, or takes the pages
-            /// of one that is closed since the last time.
+            /// A tick closes the magazine and takes what it may, or reclaims the pages of one
+            /// that was still closed.
             fn drain(&self) -> Vec<usize> {
                 let mut magazine = self.magazine.lock().unwrap();
                 if *self.reclaimed.lock().unwrap() {
@@ -280,7 +281,7 @@ mod thread_cache {
             let mut all = owner.join().unwrap();
             all.extend(tick.join().unwrap());
             processor.join().unwrap();
-            // What is left is found as the owner's next slow paths find it.
+            // What is left is found by the owner's next slow paths.
             while let Some(block) = model.pop() {
                 all.push(block);
             }
@@ -309,8 +310,8 @@ mod thread_cache {
 
         #[test]
         #[should_panic(expected = "exactly one place")]
-        fn a_pop_that_looks_before_it_commits_takes_a_block_twice() {
-            explore(Plant::LookFirst, 10_000);
+        fn a_pop_that_reads_before_it_commits_gets_a_block_twice() {
+            explore(Plant::ReadFirst, 10_000);
         }
 
         #[test]

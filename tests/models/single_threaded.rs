@@ -1,7 +1,7 @@
-//! The end of single-threaded mode, modelled: the real `base/single_threaded.rs`
-//! and `heap/span` on loom's atomics. The first thread changes a bitmap by plain
-//! loads and stores; others enter at any moment and change it atomically. No block
-//! may be lost or handed out twice.
+//! Models the end of single-threaded mode: the real `base/single_threaded.rs` and
+//! `heap/span` on loom's atomics. The first thread changes a bitmap by plain loads and
+//! stores; others enter at any moment and change it atomically. No block may be lost or
+//! handed out twice.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test --release --test model_single_threaded`
 #![cfg(loom)]
@@ -25,7 +25,7 @@ mod platform {
     pub(crate) const PAGE: usize = 4 << 10;
 
     /// # Safety
-    /// None needed: nothing is returned.
+    /// None: it returns no pages.
     pub(crate) unsafe fn release_part(_: *mut u8, _: usize, _: bool) -> bool {
         true
     }
@@ -50,7 +50,7 @@ mod heap {
         struct Process {
             mode: Mode,
             span: Span,
-            /// The registry's lock, behind which the mode ends.
+            /// The registry's lock, under which the mode ends.
             joining: Mutex<()>,
             /// The lock of the first thread's cache.
             first: Mutex<()>,
@@ -74,7 +74,7 @@ mod heap {
                 self.span.free(&GEOMETRY[CLASS], 0, 1 << block, self.mode.is_on());
             }
 
-            /// Another thread's: as `registry::enter`, and then a free.
+            /// Another thread's slow path: like `registry::enter`, and then a free.
             fn free_as_other(&self, block: usize, with_lock: bool) {
                 if !self.mode.is_over() {
                     let _joining = self.joining.lock().unwrap();

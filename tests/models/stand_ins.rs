@@ -1,5 +1,5 @@
-//! What `heap/span` and `heap/central.rs` import from the crate, for the models that
-//! run them on loom's atomics.
+//! Stand-ins for what `heap/span` and `heap/central.rs` import from the crate, for the
+//! models that run them on loom's atomics.
 
 pub(crate) mod atomics {
     #[allow(unused_imports, reason = "each model uses its part")]

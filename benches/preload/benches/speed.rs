@@ -1,4 +1,4 @@
-//! Runs every workload under every library in turn and draws up a table.
+//! Runs every workload under every library in turn and writes a table.
 //!
 //! `cargo bench -p preload --bench speed -- --help`
 
@@ -52,7 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for round in 0..options.rounds {
         for (name, times) in names.iter().zip(&mut times) {
             let mut turn: Vec<_> = libraries.iter().zip(times).collect();
-            // Whoever runs after another finds the machine as that one left it.
+            // A library finds the machine as the one before it left it.
             if round % 2 == 1 {
                 turn.reverse();
             }
@@ -87,11 +87,12 @@ fn median(times: &[f64]) -> f64 {
     (times[(times.len() - 1) / 2] + times[times.len() / 2]) / 2.0
 }
 
-/// The ratio of times to the best peer's, round by round; the median.
+/// The median of the ratios to the best peer's times, round by round.
 ///
-/// Of several equal peers one always did best by luck, so who is the best in half of the rounds
-/// (two of every four, so that each half has both turns) is told by the other half. Of unequal
-/// ones that picks a slower one now and then: the truth lies between this and the least median.
+/// Of several equal peers one is always fastest by luck. So the other half of the rounds (two of
+/// every four, so that each half has both orders) says which peer is the best for one half. With
+/// unequal peers that sometimes picks a slower one: the truth lies between this and the lowest
+/// median.
 fn ratio_to_best(own: &[f64], peers: &[&[f64]]) -> f64 {
     let rounds = |half: usize| {
         let is_in = move |round: &usize| own.len() < 4 || round / 2 % 2 == half;
@@ -111,7 +112,7 @@ fn table(names: &[&str], libraries: &[Library], times: &[Vec<Vec<f64>>]) -> Stri
     let heads = ["workload"].into_iter().chain(libraries.iter().map(|library| library.name));
     table.push_record(heads.chain(["neap / best peer", "told by other rounds"]));
     let neap = libraries.iter().position(|library| library.name == NEAP).expect("Neap takes part");
-    // The C library is the measure of what is gained, not a peer.
+    // The C library is the baseline, not a peer.
     let is_peer = |&index: &usize| !matches!(libraries[index].name, NEAP | "glibc");
     let peers: Vec<usize> = (0..libraries.len()).filter(is_peer).collect();
     let mut logs = vec![0.0; libraries.len()];

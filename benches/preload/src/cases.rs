@@ -1,5 +1,5 @@
-//! What a malloc is asked to do, and what a program must not ask of it, each in
-//! a process of its own. They call the C names, so what is preloaded answers.
+//! What a malloc must do, and what a program must not do with it: cases, each in a process
+//! of its own. They call the C names, so the preloaded library answers.
 
 pub mod misuse;
 pub mod standard;
@@ -12,7 +12,7 @@ use std::process::Output;
 
 /// One case.
 pub struct Case {
-    /// As the command line and tables say.
+    /// Its name on the command line and in tables.
     pub name: &'static str,
     /// What it does; it panics if something is wrong.
     pub run: fn(),
@@ -25,11 +25,11 @@ pub struct Case {
 pub enum End {
     /// With 0, and nothing on standard error.
     Well,
-    /// By `abort`, after one line that has this in it.
+    /// By `abort`, after one line that contains this.
     Dies(&'static str),
 }
 
-/// The case of that name.
+/// The case with that name.
 pub fn find(name: &str) -> Option<&'static Case> {
     all().find(|case| case.name == name)
 }

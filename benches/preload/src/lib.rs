@@ -1,4 +1,4 @@
-//! Neap's shared library and its peers', and what is run under each.
+//! Neap's shared library and those of its peers, and what runs under each.
 
 pub mod cases;
 pub mod library;

@@ -7,7 +7,7 @@ use std::process::Command;
 /// A library to preload.
 #[derive(Clone, Debug)]
 pub struct Library {
-    /// As tables call it.
+    /// Its name in tables.
     pub name: &'static str,
     /// None for the C library's own malloc.
     pub path: Option<PathBuf>,
@@ -30,7 +30,7 @@ impl Library {
     /// Neap's, built by cargo.
     pub fn neap() -> io::Result<Self> {
         let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
-        // A bench or test program lies below the folder that cargo builds in, and marks.
+        // A bench or test program lies below cargo's build folder, which has a marker file.
         let own = std::env::current_exe()?;
         let target =
             own.ancestors().take(5).find(|folder| folder.join("CACHEDIR.TAG").exists()).map(PathBuf::from);
@@ -50,7 +50,7 @@ impl Library {
         Self { name: "glibc", path: None }
     }
 
-    /// The peers that are installed; a line on stderr for each that is not.
+    /// The peers that are installed; prints a line on stderr for each that is not.
     pub fn peers() -> Vec<Self> {
         let find = |&(name, package, file): &(&'static str, &str, &str)| {
             let path = PathBuf::from(FOLDER).join(file);

@@ -1,5 +1,4 @@
-//! `redis-server` under a library, driven by `redis-benchmark` over a socket of
-//! the file system.
+//! `redis-server` under a library, driven by `redis-benchmark` over a Unix socket.
 
 use crate::library::Library;
 use std::error::Error;
@@ -8,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// Requests of one kind.
 pub struct Load {
-    /// As tables call it.
+    /// Its name in tables.
     pub name: &'static str,
     arguments: &'static [&'static str],
     requests: u64,
@@ -25,7 +24,7 @@ pub const ALL: &[Load] = &[
     Load { name: "redis: HSET", arguments: &["-t", "hset", "-d", "200", "-r", "100000"], requests: 400_000 },
 ];
 
-/// Whether Debian's package is there; a line on stderr if not.
+/// Whether Debian's package is installed; prints a line on stderr if not.
 pub fn is_installed() -> bool {
     let found = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_ok();
     if !found {
@@ -34,7 +33,7 @@ pub fn is_installed() -> bool {
     found
 }
 
-/// The server; ended when dropped.
+/// The server, which is stopped when dropped.
 struct Server(Child);
 
 impl Drop for Server {

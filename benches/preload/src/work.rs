@@ -1,4 +1,4 @@
-//! The workloads. They call the C library's names, so what is preloaded serves.
+//! The workloads. They call the C library's names, so the preloaded library serves them.
 
 mod blocks;
 mod threads;
@@ -7,15 +7,15 @@ use std::time::Instant;
 
 /// A workload.
 pub struct Work {
-    /// As tables call it.
+    /// Its name in tables.
     pub name: &'static str,
-    /// Does so many units of it.
+    /// Does the given number of units of it.
     pub run: fn(u64),
     /// Units that take about 0.3 seconds.
     pub units: u64,
 }
 
-/// All that run in a process of their own.
+/// All workloads that run in a process of their own.
 pub const ALL: &[Work] = &[
     Work { name: "pairs of 16 bytes", run: |units| blocks::pairs(units, 16), units: 80_000_000 },
     Work { name: "pairs of 64 bytes", run: |units| blocks::pairs(units, 64), units: 80_000_000 },
@@ -34,7 +34,7 @@ pub const ALL: &[Work] = &[
     Work { name: "2 threads, each its own blocks", run: threads::apart, units: 15_000_000 },
 ];
 
-/// Runs a workload; gives its seconds. None if there is no such.
+/// Runs a workload and returns its seconds. None if there is no such workload.
 pub fn time(name: &str, scale: f64) -> Option<f64> {
     let work = ALL.iter().find(|work| work.name == name)?;
     let start = Instant::now();

@@ -1,5 +1,5 @@
-//! What the drivers share: who takes part, how one of them is run, and how
-//! figures are drawn up.
+//! What the drivers share: which allocators take part, how one of them is run, and how
+//! figures are formatted.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::de::DeserializeOwned;
@@ -11,12 +11,12 @@ use tabled::builder::Builder;
 use tabled::settings::Style;
 use tempfile::TempDir;
 
-/// Who the others are compared with.
+/// The one that the others are compared with.
 pub const NEAP: &str = "neap";
 
-/// An allocator, with what it is told.
+/// An allocator, with its settings.
 pub struct Contestant {
-    /// As arguments and tables say.
+    /// Its name in arguments and tables.
     pub name: &'static str,
     binary: &'static str,
     environment: &'static [(&'static str, &'static str)],
@@ -57,7 +57,7 @@ pub fn contestant(name: &str) -> Result<&'static Contestant, String> {
 }
 
 impl Contestant {
-    /// Neap, in whichever way it is told to work.
+    /// Whether it is Neap, with any settings.
     pub fn is_neap(&self) -> bool {
         self.binary == "race_neap"
     }
@@ -67,8 +67,8 @@ impl Contestant {
         self.binary
     }
 
-    /// Runs it with these arguments; what it printed as JSON, and what it said
-    /// on standard error. Its own environment overrides the one given.
+    /// Runs it with these arguments. Returns what it printed as JSON, and its standard error.
+    /// Its own environment overrides the caller's.
     pub fn run<T: DeserializeOwned>(
         &self,
         binaries: &Path,
@@ -86,13 +86,13 @@ impl Contestant {
     }
 }
 
-/// The contestants' binaries, made by `make` as files that are new in memory, too, in a folder
-/// of their own within another; they go with what is returned.
+/// The contestants' binaries, made by `make` as files that are new in memory too, in a folder
+/// of their own inside another. They are removed when the result is dropped.
 ///
-/// How the kernel holds a file in memory (in which pages, for one) can decide a third of a
-/// workload's time, the same in each run until the file leaves memory. Where every round has
-/// files of its own, that luck is spread over the rounds and seen in their bounds. Let a
-/// round's files go only when the next ones are made, or these get the same pages.
+/// How the kernel holds a file in memory (in which pages, for example) can decide a third of a
+/// workload's time, and it is the same in each run until the file leaves memory. If every round
+/// has files of its own, that luck is spread over the rounds and shows in their bounds. Drop a
+/// round's files only after the next ones are made, or those get the same pages.
 pub fn fresh(
     contestants: &[&Contestant],
     within: &Path,
@@ -102,19 +102,19 @@ pub fn fresh(
     for contestant in contestants {
         let file = folder.path().join(contestant.binary);
         make(contestant, &file)?;
-        // Else it goes to the disk while the first workloads run.
+        // Otherwise it is written to the disk while the first workloads run.
         fs::File::open(file)?.sync_all()?;
     }
     Ok(folder)
 }
 
-/// A bar for so many runs.
+/// A progress bar for so many runs.
 pub fn progress(runs: usize) -> Result<ProgressBar, Box<dyn Error>> {
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {elapsed} of {eta}  {msg}")?;
     Ok(ProgressBar::new(runs as u64).with_style(style))
 }
 
-/// Rows, the first of them the header, as Markdown.
+/// Rows as Markdown; the first one is the header.
 pub fn markdown(rows: impl IntoIterator<Item = Vec<String>>) -> String {
     rows.into_iter().collect::<Builder>().build().with(Style::markdown()).to_string()
 }

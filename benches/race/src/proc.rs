@@ -3,13 +3,13 @@
 use std::fs::File;
 use std::io::Read;
 
-/// Anonymous memory that is resident, in MiB. Unlike all that is resident it
-/// does not grow when code is read from the programme's file on the way.
+/// Resident anonymous memory, in MiB. Unlike all resident memory it does not grow when
+/// more code of the program's file is read.
 pub fn anonymous() -> f64 {
     kib("/proc/self/smaps_rollup", "Anonymous:") / 1024.0
 }
 
-/// Page faults that needed no reading from a disk, so far.
+/// Minor page faults so far: those that needed no reading from a disk.
 pub fn faults() -> f64 {
     // The tenth field; the second, the name, has no space in it here.
     figure("/proc/self/stat", |text| text.split(' ').nth(9)?.parse().ok())

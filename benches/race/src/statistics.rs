@@ -1,8 +1,8 @@
-//! Figures of several rounds, summed up.
+//! Summarises the figures of several rounds.
 
 use statrs::distribution::{Binomial, DiscreteCDF};
 
-/// The middle one, or between the two in the middle, without those that are missing; NaN of none.
+/// The median of those that are not missing; NaN if there is none.
 pub fn median(figures: impl Iterator<Item = f64>) -> f64 {
     let figures = sorted(figures);
     match figures.len() {
@@ -11,18 +11,17 @@ pub fn median(figures: impl Iterator<Item = f64>) -> f64 {
     }
 }
 
-/// The mean of ratios: what a factor and its inverse cancel out in.
+/// The geometric mean, in which a factor and its inverse cancel out.
 pub fn geometric_mean(figures: impl Iterator<Item = f64>) -> f64 {
     let logs: Vec<f64> = figures.map(f64::ln).collect();
     (logs.iter().sum::<f64>() / logs.len() as f64).exp()
 }
 
-/// Between which of the figures the median of what they are drawn from lies, with a
-/// probability of at least 95 % and however that is distributed. None of fewer than six.
+/// The two figures between which the true median lies with a probability of at least 95 %,
+/// whatever the distribution. None of fewer than six figures.
 ///
-/// Each figure is above that median or below it like a coin's two sides, so the number of those
-/// below is binomial, and the bounds are as many figures from either end as are hardly
-/// ever all on one side.
+/// Each figure is above or below the true median like a coin toss, so the number of those below
+/// is binomial. The bounds are as many figures from each end as are hardly ever all on one side.
 pub fn bounds_of_median(figures: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
     let figures = sorted(figures);
     let below = Binomial::new(0.5, figures.len() as u64).ok()?;

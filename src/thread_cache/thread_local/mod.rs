@@ -1,10 +1,10 @@
-//! The fast path: a thread's `top` of each class's magazine, in thread-local
-//! storage, and the two operations on it.
+//! The fast path: the `top` of each class's magazine, in thread-local storage, and the
+//! two operations on it.
 //!
-//! On x86_64 a pop or push commits by one instruction that is not `lock`ed: it
-//! cannot be half done when its thread is interrupted, and a tick
-//! interrupts every thread before it judges. Elsewhere an atomic
-//! read-modify-write does the same without a barrier.
+//! On x86_64 a pop or push commits with one instruction that has no `lock` prefix. It
+//! cannot be half done when its thread is interrupted, and a tick interrupts every
+//! thread before it relies on what it read. Elsewhere an atomic read-modify-write does
+//! the same without a barrier.
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux", not(neap_portable))))]
 mod portable;
@@ -19,21 +19,23 @@ use x86_64_linux as imp;
 pub(crate) use imp::{NEEDS_BARRIER, open_slot, pop_slot, push_at, this_thread};
 
 use crate::base::size_class::CLASSES;
-use crate::thread_cache::magazine::top_of_none;
+use crate::thread_cache::magazine::top_of_no_magazine;
 use core::ffi::c_void;
 use core::sync::atomic::Ordering::Relaxed;
 use core::sync::atomic::{AtomicPtr, AtomicUsize};
 
-/// What a thread keeps at hand. A thread starts with every `top` at the
-/// magazine that is both empty and full, so the fast path asks nothing else.
+/// A thread's own state. Every `top` starts at the magazine that is both empty and full,
+/// so the fast path needs no check whether the thread has a cache.
+///
+/// Only the thread itself uses the other fields, so they are Relaxed.
 #[repr(C, align(64))]
 pub(crate) struct ThreadLocal {
     pub(crate) tops: [AtomicUsize; CLASSES],
     /// The thread's cache, once it has one.
     cache: AtomicPtr<c_void>,
     phase: AtomicUsize,
-    /// The number of the cache that the last block it freed before it had one came
-    /// from, as far as it is known.
+    /// The number of the thread cache that the last block came from which this thread
+    /// freed before it had a cache, if known.
     origin: AtomicUsize,
 }
 
@@ -44,8 +46,8 @@ pub(crate) enum Phase {
     New,
     /// It has a cache.
     Cached,
-    /// It gets its cache just now, or has given it back for good: blocks go
-    /// straight to and from their spans.
+    /// It is just getting its cache, or has left for good: it allocates from spans and
+    /// frees to them directly.
     Uncached,
 }
 
@@ -83,9 +85,9 @@ impl ThreadLocal {
         self.cache.store(cache, Relaxed);
     }
 
-    /// Puts a class's `top` back after a pop from no magazine.
-    pub(crate) fn reset(&self, class: usize) {
-        self.tops[class].store(top_of_none(), Relaxed);
+    /// Resets a class's `top` after a pop without a magazine.
+    pub(crate) fn reset_top(&self, class: usize) {
+        self.tops[class].store(top_of_no_magazine(), Relaxed);
     }
 }
 
@@ -102,12 +104,12 @@ pub(crate) unsafe fn pop(class: usize) -> *mut u8 {
 /// Pushes a block; false if the magazine is full or closed.
 ///
 /// # Safety
-/// `class` is below `CLASSES` and the block the caller's to give away.
+/// `class` is below `CLASSES`, and the block is the caller's to free.
 #[inline(always)]
 pub(crate) unsafe fn push(class: usize, block: usize) -> bool {
     // SAFETY: the same contract.
     match unsafe { open_slot(class) } {
-        // SAFETY: the slot is this moment's.
+        // SAFETY: the slot was just returned, with no operation since.
         Some(slot) => unsafe { push_at(slot, class, block) },
         None => return false,
     }

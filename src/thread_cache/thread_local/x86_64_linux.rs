@@ -1,17 +1,17 @@
-//! Thread-local storage defined in assembly, so that every build, with or
-//! without link-time optimisation, executable or shared library, reaches it
-//! relative to `fs` without a call.
+//! The fast path on x86_64 Linux. Its thread-local storage is defined in assembly, so
+//! that every build reaches it relative to `fs` without a call: with or without
+//! link-time optimisation, executable or shared library.
 
 use super::ThreadLocal;
 use crate::base::size_class::CLASSES;
-use crate::thread_cache::magazine::NONE;
+use crate::thread_cache::magazine::NO_MAGAZINE;
 use core::arch::{asm, global_asm};
 
 /// Commits are not atomic to other processors: closing needs a barrier.
 pub(crate) const NEEDS_BARRIER: bool = true;
 
-// `ThreadLocal` as a thread starts with it. The name carries the version, so that
-// two versions of this crate in one program do not meet.
+// The initial `ThreadLocal` of a thread. The name contains the version, so that two
+// versions of this crate in one program do not clash.
 global_asm!(
     ".pushsection .tdata.neap_local,\"awT\",@progbits",
     ".p2align 6",
@@ -26,7 +26,7 @@ global_asm!(
     ".size neap_local_0_1, {size}",
     ".popsection",
     classes = const CLASSES,
-    none = sym NONE,
+    none = sym NO_MAGAZINE,
     rest = const size_of::<ThreadLocal>() - CLASSES * 8,
     size = const size_of::<ThreadLocal>(),
 );
@@ -35,7 +35,7 @@ global_asm!(
 #[inline(always)]
 fn offset() -> usize {
     let offset;
-    // SAFETY: reads a constant that the linker or loader wrote.
+    // SAFETY: only reads a constant that the linker or loader wrote.
     unsafe {
         asm!(
             "mov {}, qword ptr [rip + neap_local_0_1@gottpoff]",
@@ -53,24 +53,24 @@ pub(crate) fn this_thread() -> &'static ThreadLocal {
     unsafe {
         asm!("mov {}, qword ptr fs:[0]", out(reg) thread, options(pure, readonly, nostack, preserves_flags));
     }
-    // SAFETY: the storage lives as long as the thread, longer than any use.
+    // SAFETY: the storage lives as long as the thread, and only its thread uses this, or a
+    // tick under the lock of a cache that the thread has not left.
     unsafe { &*(thread.wrapping_add(offset()) as *const ThreadLocal) }
 }
 
-/// Pops a block, and gives the slot's address; null if the magazine is empty or closed.
+/// Pops a block; null if the magazine is empty or closed. Also returns the slot's address.
 ///
-/// One instruction commits, before the slot is looked up: if the magazine is
-/// closed between the two, the look-up meets a sentinel, and the slow path finds
-/// the slot that was won. (`xadd` would do both in one, at six times the cost
-/// on processors that forward memory to memory through registers.)
+/// One instruction commits before the slot is read. If the magazine is closed between
+/// the two, the read meets a sentinel, and the slow path finds the slot that the pop had
+/// won. (`xadd` would do both in one instruction, at six times the cost on processors
+/// that forward memory to memory through registers.)
 ///
 /// # Safety
-/// `class` is below `CLASSES`. On null the caller goes to the slow path, which
-/// puts `top` right.
+/// `class` is below `CLASSES`. On null the caller goes to the slow path, which repairs `top`.
 #[inline(always)]
 pub(crate) unsafe fn pop_slot(class: usize) -> (*mut u8, *const usize) {
     let (block, top): (*mut u8, *const usize);
-    // SAFETY: every `top` points one above a readable slot.
+    // SAFETY: every `top` points one slot above a readable slot.
     unsafe {
         asm!(
             "sub qword ptr fs:[{offset} + {class} * 8], 8",
@@ -86,15 +86,15 @@ pub(crate) unsafe fn pop_slot(class: usize) -> (*mut u8, *const usize) {
     (block, top)
 }
 
-/// The first half of a push: the slot it would write; none if the magazine is
-/// full or closed.
+/// The first half of a push: the slot it would write. None if the magazine is full or
+/// closed.
 ///
 /// # Safety
 /// `class` is below `CLASSES`.
 #[inline(always)]
 pub(crate) unsafe fn open_slot(class: usize) -> Option<*mut usize> {
     let top: *mut usize;
-    // SAFETY: reads this thread's `top`, which points at a readable slot.
+    // SAFETY: reads this thread's `top`, which points to a readable slot.
     let sentinel = unsafe {
         asm!(
             "mov {top}, qword ptr fs:[{offset} + {class} * 8]",
@@ -108,15 +108,15 @@ pub(crate) unsafe fn open_slot(class: usize) -> Option<*mut usize> {
     (sentinel != 0).then_some(top)
 }
 
-/// The second half.
+/// The second half of a push: writes the slot and commits.
 ///
 /// # Safety
-/// The slot is what [`open_slot`] gave for the class, with no operation of this
-/// thread on it since; the block is the caller's to give away.
+/// The slot is what [`open_slot`] returned for the class, and this thread has done no
+/// operation on the class since. The block is the caller's to free.
 #[inline(always)]
 pub(crate) unsafe fn push_at(slot: *mut usize, class: usize, block: usize) {
-    // SAFETY: not a sentinel, so a slot of this thread's own magazine, on which
-    // no other thread looks until the commit, one instruction, has landed.
+    // SAFETY: not a sentinel, so a slot of this thread's own magazine, which no other
+    // thread reads until the commit, one instruction, has landed.
     unsafe {
         asm!(
             "mov qword ptr [{top}], {block}",

@@ -1,7 +1,7 @@
 //! Runs one case: `case NAME`. It exits with 0 if all was as it should be.
 
 fn main() {
-    // One that hangs is ended by this.
+    // Ends a case that hangs.
     // SAFETY: no pointers.
     unsafe { libc::alarm(60) };
     let name = std::env::args().nth(1).expect("a case");

@@ -1,4 +1,4 @@
-//! Prints what becomes of each misuse under Neap and its peers, as a table.
+//! Prints what each misuse does under Neap and its peers, as a table.
 //!
 //! `cargo run --release -p preload --bin misuse`
 
@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What became of a process, in a few words.
+/// How a process ended, in a few words.
 fn outcome(output: &Output) -> String {
     let error = String::from_utf8_lossy(&output.stderr);
     let said = String::from_utf8_lossy(&output.stdout);

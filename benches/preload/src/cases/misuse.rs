@@ -64,7 +64,7 @@ fn give(block: usize) {
     unsafe { free(black_box(block as *mut c_void)) };
 }
 
-/// What a program that was let go on finds: prints the worst of it.
+/// What happens in a program that is not aborted: prints the worst of it.
 fn look_around(size: usize) {
     let mut seen = HashSet::new();
     let twice = (0..2000).any(|_| !seen.insert(take(size.min(1 << 20)) as usize));
@@ -96,7 +96,7 @@ fn later(size: usize) {
 }
 
 fn elsewhere(size: usize) {
-    // The thread is there before, since starting it allocates.
+    // The thread is started before, since starting it allocates.
     let block = take(size) as usize;
     let (freed, wait) = (Arc::new(AtomicU64::new(0)), Duration::from_millis(1));
     let seen = freed.clone();
@@ -193,7 +193,7 @@ fn written(size: usize) {
     for &block in &blocks {
         let page = block & !4095;
         let mut resident = 0;
-        // SAFETY: asks only; what is mapped can be written, if wrongly.
+        // SAFETY: only asks; what is mapped can be written, even if it is wrong to.
         unsafe {
             if libc::mincore(page as *mut c_void, 4096, &mut resident) == 0 {
                 (block as *mut u8).write_bytes(0x41, 16);
@@ -208,7 +208,7 @@ fn written(size: usize) {
     again.into_iter().for_each(give);
 }
 
-/// A symbol of whatever library has it; null if none does.
+/// A symbol of any library that has it; null if none does.
 fn symbol(name: &std::ffi::CStr) -> *mut c_void {
     // SAFETY: C strings; the C++ library is loaded for its operators.
     unsafe {

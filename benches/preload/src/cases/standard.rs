@@ -1,4 +1,4 @@
-//! The standard's letter.
+//! What the C and C++ standards require, exactly.
 
 use super::{Case, End, errno, set_errno};
 use libc::{EINVAL, ENOMEM, c_int, c_void};
@@ -57,7 +57,7 @@ fn mapped() {
     // SAFETY: each block is freed once, and written where it has bytes.
     unsafe {
         let other = malloc(300 << 10);
-        // As it is now: the kernel joins mappings that come to lie side by side.
+        // Looked up again: the kernel joins neighbouring mappings.
         let heap = mapping(other);
         let mut block = malloc(200 << 10);
         block.cast::<u8>().write_bytes(7, 200 << 10);
@@ -67,7 +67,7 @@ fn mapped() {
             assert!(!heap.contains(&(block as usize)), "{size} KiB");
             assert!((0..200 << 10).step_by(999).all(|at| *block.cast::<u8>().add(at) == 7));
         }
-        // Smaller again, also below what is pooled.
+        // Smaller again, down to below the pooled sizes.
         for size in [5000, 300, 100] {
             block = realloc(block, black_box(size << 10));
             assert!((0..100 << 10).step_by(999).all(|at| *block.cast::<u8>().add(at) == 7));
@@ -88,7 +88,7 @@ fn spread() {
             }
         })
         .collect();
-    // A page has 64 lines. There are fewer classes than sizes.
+    // A page has 64 cache lines, and there are fewer classes than sizes.
     assert!(lines.len() > 15, "{} lines", lines.len());
 }
 
@@ -129,7 +129,7 @@ fn usable() {
     assert_eq!(unsafe { malloc_usable_size(ptr::null_mut()) }, 0);
 }
 
-/// The call must give null and say why.
+/// The call must return null and set errno.
 fn fails(reason: c_int, call: impl FnOnce() -> *mut c_void) {
     set_errno(0);
     assert!(black_box(call()).is_null());
@@ -149,7 +149,7 @@ fn too_large() {
             fails(ENOMEM, || pvalloc(black_box(size)));
             let block = malloc(100);
             fails(ENOMEM, || realloc(block, black_box(size)));
-            // As it was.
+            // Unchanged.
             free(block);
         }
     }
@@ -182,7 +182,7 @@ fn reallocation() {
     unsafe {
         let block = realloc(ptr::null_mut(), 10);
         assert!(!block.is_null());
-        // As the C library: frees, gives null, and no error.
+        // As in the C library: it frees, returns null, and sets no error.
         set_errno(0);
         assert!(black_box(realloc(black_box(block), 0)).is_null());
         assert_eq!(errno(), 0);
@@ -255,10 +255,10 @@ fn aligned() {
         // C17: any size.
         let block = aligned_alloc(64, 65);
         assert!((block as usize).is_multiple_of(64));
-        // What is aligned can be reallocated.
+        // An aligned block can be reallocated.
         let block = realloc(block, 10_000);
         free(block);
-        // As the C library: up to the next power of two.
+        // As in the C library: rounded up to a power of two.
         let block = memalign(48, 10);
         assert!((block as usize).is_multiple_of(64));
         free(block);
@@ -275,7 +275,7 @@ fn pages() {
             free(block);
             let block = pvalloc(size);
             let usable = malloc_usable_size(block);
-            // At least a page, also for none.
+            // At least a page, even for size 0.
             assert!((block as usize).is_multiple_of(4096) && usable >= size.max(1).next_multiple_of(4096));
             free(block);
         }
@@ -344,7 +344,7 @@ fn operators() {
     type Plain = unsafe extern "C" fn(usize) -> *mut c_void;
     type Two = unsafe extern "C" fn(usize, usize) -> *mut c_void;
     type Three = unsafe extern "C" fn(usize, usize, usize) -> *mut c_void;
-    // SAFETY: each by its type; arguments that a form has not are ignored.
+    // SAFETY: each is called by its type; arguments that a form does not have are ignored.
     unsafe {
         for kind in ["w", "a"] {
             let delete = if kind == "w" { "_ZdlPv" } else { "_ZdaPv" };

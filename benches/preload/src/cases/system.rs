@@ -30,7 +30,7 @@ pub const ALL: &[Case] = &[
     well("1,500 threads in turn", many_threads),
 ];
 
-/// Some of everything; the sizes are those of `seed`.
+/// Some of everything, with sizes that depend on `seed`.
 fn work(rounds: usize, seed: usize) {
     let mut blocks = [ptr::null_mut::<c_void>(); 64];
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -45,7 +45,7 @@ fn work(rounds: usize, seed: usize) {
             8..40 => 3000,
             _ => state >> 50 & 511,
         };
-        // SAFETY: each block is freed once; what is null is let be.
+        // SAFETY: each block is freed once; null is left alone.
         unsafe {
             free(blocks[at]);
             blocks[at] = malloc(size);
@@ -64,7 +64,7 @@ fn library() -> CString {
     CString::new(std::env::var(LIBRARY).expect("a library")).expect("no null")
 }
 
-/// Without LD_PRELOAD, by its own handle, and closed in use.
+/// Loads the library without LD_PRELOAD, by its own handle, and closes it while in use.
 fn opened() {
     if std::env::var_os("LD_PRELOAD").is_some() {
         let own = std::env::current_exe().expect("own path");
@@ -100,7 +100,7 @@ fn opened() {
             thread.join().expect("no panic");
         }
     }
-    // A tick of its background thread, if the library is still there.
+    // Long enough for a tick of its background thread, if the library is still loaded.
     thread::sleep(std::time::Duration::from_millis(700));
 }
 
@@ -159,10 +159,10 @@ fn ended(child: libc::pid_t) -> c_int {
     status
 }
 
-/// In many processes, since each ends when one of its threads is told.
+/// In many processes, since each is aborted by its first misuse.
 fn same_instant() {
     for round in 0..400 {
-        // SAFETY: the child has one thread, as its parent; the misuse is meant.
+        // SAFETY: the child has one thread, like its parent; the misuse is intended.
         unsafe {
             let child = libc::fork();
             assert!(child >= 0);
@@ -180,7 +180,7 @@ fn same_instant() {
     }
 }
 
-/// By two threads, with pools of their own or without.
+/// By two threads, with thread caches of their own or without.
 fn freed_twice(pools: bool) {
     let ready = AtomicUsize::new(0);
     // SAFETY: no contract.
@@ -193,7 +193,7 @@ fn freed_twice(pools: bool) {
                 }
                 ready.fetch_add(1, SeqCst);
                 while ready.load(SeqCst) < 2 {}
-                // SAFETY: not at all.
+                // SAFETY: none: the misuse is intended.
                 unsafe { free(block as *mut c_void) };
             });
         }
@@ -203,7 +203,7 @@ fn freed_twice(pools: bool) {
 fn vfork() {
     work(1000, 1);
     for _ in 0..50 {
-        // The standard library's way, which is vfork where it can be.
+        // The standard library uses vfork where it can.
         assert!(std::process::Command::new("/bin/true").status().expect("a process").success());
     }
     work(1000, 2);
@@ -213,7 +213,7 @@ fn exit_handlers() {
     extern "C" fn handler() {
         work(5000, 3);
     }
-    // SAFETY: a function for the process's whole life.
+    // SAFETY: a function that stays for the process's life.
     assert_eq!(unsafe { libc::atexit(handler) }, 0);
     thread::spawn(|| work(5000, 4)).join().expect("no panic");
 }
@@ -255,7 +255,7 @@ fn cancelled() {
     unsafe extern "C-unwind" {
         fn pthread_testcancel();
     }
-    // Cancelling unwinds, which a plain `extern "C"` refuses.
+    // Cancelling unwinds, which a plain `extern "C"` function does not allow.
     extern "C-unwind" fn body(_: *mut c_void) -> *mut c_void {
         loop {
             work(100, 7);
@@ -278,8 +278,8 @@ fn cancelled() {
     }
 }
 
-/// As such a thread ends, the C library frees what belongs to other threads'
-/// stacks on it, after its last destructor.
+/// When such a thread ends, the C library uses it to free what belongs to other threads'
+/// stacks, after its last destructor.
 fn quiet_threads() {
     const THREADS: usize = 24;
     static LEFT: AtomicUsize = AtomicUsize::new(0);
@@ -307,7 +307,7 @@ fn quiet_threads() {
         while LEFT.load(Relaxed) > 0 {
             work(100, round);
         }
-        // SAFETY: no contract. They are about to end.
+        // SAFETY: no contract. The threads are about to end.
         unsafe { libc::usleep(300_000) };
         work(5000, round);
     }
@@ -316,7 +316,7 @@ fn quiet_threads() {
 fn tiny_stacks() {
     extern "C" fn body(seed: *mut c_void) -> *mut c_void {
         work(3000, seed as usize);
-        // Everything that a slow path may have to do, also ticks.
+        // Everything that a slow path may have to do, including ticks.
         unsafe extern "C" {
             fn malloc_trim(pad: usize) -> c_int;
         }
@@ -341,7 +341,7 @@ fn tiny_stacks() {
 
 fn locked() {
     work(5000, 8);
-    // SAFETY: no pointers. It fails where the limit of locked memory is small.
+    // SAFETY: no pointers. It fails if the limit of locked memory is small.
     unsafe { libc::mlockall(libc::MCL_CURRENT) };
     work(20_000, 9);
     thread::spawn(|| work(20_000, 10)).join().expect("no panic");
@@ -349,7 +349,7 @@ fn locked() {
     unsafe { libc::munlockall() };
 }
 
-/// Uses up vm.max_map_count, by pages that are alternately readable.
+/// Uses up vm.max_map_count with pages that are alternately readable.
 fn no_mappings() {
     const PAGES: usize = 140_000;
     // SAFETY: a mapping of our own.
@@ -361,10 +361,10 @@ fn no_mappings() {
             .step_by(2)
             .any(|page| libc::mprotect(start.byte_add(page * 4096), 4096, libc::PROT_READ) != 0);
         if !full {
-            // The limit is set higher than is worth trying.
+            // The limit is too high to be worth trying.
             return;
         }
-        // What is mapped already serves; more may be refused, in order.
+        // What is mapped already serves; more may fail, but in an orderly way.
         work(20_000, 11);
         // One that joins a neighbour needs no mapping of its own.
         super::set_errno(0);
@@ -382,7 +382,7 @@ fn limited() {
     match std::env::var("CASE_LIMITED").as_deref() {
         Err(_) => {
             limit_child("throughout", 700);
-            // Wherever the limit falls between two segments.
+            // Wherever between two segments the limit falls.
             (700..776).step_by(4).for_each(|mib| limit_child("once", mib));
         }
         Ok("once") => {
@@ -391,12 +391,12 @@ fn limited() {
             assert!(left < 16 << 20, "{left} bytes could have been used");
         }
         Ok(_) => {
-            // Address space that small blocks have had is kept for them.
+            // Address space that small blocks had is kept for segments.
             for size in [10 << 20, 100_000, 5000] {
                 exhaust(size);
                 work(10_000, size);
             }
-            // All of it serves, also when there is no page more for anything.
+            // All of it serves, even when there is not one more page for anything.
             let taken = take_address_space();
             for size in [5000, 2000, 100_000] {
                 exhaust(size);
@@ -410,7 +410,7 @@ fn limited() {
     }
 }
 
-/// A process limited from its start, so that the library's first mapping is, too.
+/// A process that is limited from its start, so that the library's first mapping is too.
 fn limit_child(what: &str, mib: u64) {
     let own = std::env::current_exe().expect("own path");
     let mut command = std::process::Command::new(own);
@@ -428,7 +428,7 @@ fn limit_child(what: &str, mib: u64) {
     assert!(command.status().expect("a process").success(), "{mib} MiB");
 }
 
-/// Takes blocks until there are none, which must be after more than 200 MiB, and frees them.
+/// Allocates blocks until that fails, which must be after more than 200 MiB, and frees them.
 fn exhaust(size: usize) {
     let mut blocks = Vec::with_capacity(400_000);
     // SAFETY: each block is freed once.
@@ -440,7 +440,7 @@ fn exhaust(size: usize) {
             }
             blocks.push(block);
         }
-        // Judged when there is memory again for what a panic says.
+        // Checked only when there is memory again for a panic's message.
         let (reason, count) = (super::errno(), blocks.len());
         blocks.drain(..).for_each(|block| free(block));
         assert_eq!(reason, libc::ENOMEM);
@@ -448,7 +448,7 @@ fn exhaust(size: usize) {
     }
 }
 
-/// Maps what is left of the limited address space, to the last page.
+/// Maps the rest of the limited address space, to the last page.
 fn take_address_space() -> Vec<(*mut libc::c_void, usize)> {
     let mut taken = Vec::with_capacity(1000);
     let mut bytes = 1usize << 30;

@@ -35,7 +35,7 @@ pub fn mixed_pairs(units: u64) {
     }
 }
 
-/// Mostly small, as programs have it.
+/// Mostly small, as in programs.
 #[inline(always)]
 pub fn size(random: &mut Random) -> usize {
     let most = 32 << random.below(6);

@@ -9,11 +9,11 @@ use std::thread;
 /// Blocks on their way to another thread.
 struct Load(Vec<*mut c_void>);
 
-// SAFETY: whoever has the load has its blocks.
+// SAFETY: the owner of the load owns its blocks.
 unsafe impl Send for Load {}
 
-/// Each thread replaces blocks at random and leaves what it has to a
-/// successor, as in Larson and Krishnan's server benchmark.
+/// Each thread replaces blocks at random and leaves what it has to a successor, as in
+/// Larson and Krishnan's server benchmark.
 pub fn larson(units: u64) {
     const GENERATIONS: u64 = 50;
     thread::scope(|scope| {
@@ -39,7 +39,7 @@ pub fn larson(units: u64) {
     });
 }
 
-/// One thread takes, another gives, 200 blocks at a time.
+/// One thread allocates and another frees, 200 blocks at a time.
 pub fn handed_on(units: u64) {
     const LOAD: u64 = 200;
     let (send, receive) = mpsc::sync_channel::<Load>(64);

@@ -1,5 +1,5 @@
-//! What an operation costs as the heap grows, beside what the same memory
-//! accesses cost without an operation.
+//! What an operation costs as the heap grows, compared with the same memory accesses
+//! without an operation.
 
 use super::random;
 use rand::Rng;
@@ -9,8 +9,8 @@ use std::time::Instant;
 
 const OPERATIONS: usize = 5_000_000;
 
-/// Nanoseconds for one block of 8 to 64 bytes freed and another made in its
-/// place, and for only writing to one, at so many live.
+/// Nanoseconds to free one block of 8 to 64 bytes and allocate another in its place, and
+/// to only write to one, with so many live blocks.
 pub fn growth(scale: f64, live: usize) -> Vec<f64> {
     let mut random = random(81);
     let (live, operations) = (count(live, scale), count(OPERATIONS, scale));

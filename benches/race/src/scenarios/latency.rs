@@ -1,4 +1,4 @@
-//! Each operation timed by itself, over a large heap, while spikes come and go.
+//! Times each operation by itself, with a large heap, while spikes come and go.
 
 use super::{MIB, random};
 use hdrhistogram::Histogram;
@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 const CALM: Duration = Duration::from_millis(700);
 const SPIKES: usize = 10;
 
-/// Percentiles of alloc, then of free.
+/// Percentiles of allocating, then of freeing.
 pub fn latency(scale: f64) -> Vec<f64> {
     let slots = (500.0 * MIB * scale) as usize / 520;
     let mut timer = Timer::new();
     let mut live: Vec<Vec<u8>> = (0..slots.max(1)).map(|_| timer.random_block()).collect();
-    // A fifth of the base load on top of it, for a moment.
+    // For a moment, a fifth of the base load on top of it.
     let mut spike = Vec::with_capacity(slots / 5);
     timer.alloc.reset();
     for _ in 0..SPIKES {
@@ -56,7 +56,7 @@ impl Timer {
         let mut block: Vec<u8> = black_box(Vec::with_capacity(black_box(size)));
         let end = self.clock.raw();
         self.alloc.saturating_record(self.clock.delta_as_nanos(start, end).max(1));
-        // All over, as a programme would; its page faults are not the operation's.
+        // Written all over, as a program would; those page faults are not the operation's.
         block.resize(size, 1);
         block
     }

@@ -14,7 +14,7 @@ type Blocks = Vec<Box<[u8]>>;
 
 const UP: [(usize, usize); 6] =
     [(16, 64), (64, 256), (256, 1024), (1024, 4096), (4096, 16 << 10), (8192, 32 << 10)];
-/// A phase's halves are each long enough for two ticks.
+/// Each half of a phase is long enough for two ticks.
 const STEPS: u32 = 16;
 const STEP: Duration = Duration::from_millis(75);
 
@@ -25,11 +25,11 @@ pub enum Order {
     Random,
 }
 
-/// Resident by live: the worst at any time, and the worst at a phase's end.
+/// Resident divided by live memory: the worst at any time, and the worst at a phase's end.
 pub fn phases(scale: f64, order: Order) -> Vec<f64> {
     let most = (100.0 * MIB * scale) as usize;
     let step = STEP.mul_f64(scale.min(1.0));
-    // Both lists are resident in full before the start, so that they don't count.
+    // Both lists are fully resident before the start, so that they do not count.
     let mut set = Set { old: list(most / 30), new: list(most / 30), live: 0, most, random: random(51) };
     let start = anonymous();
     let ratio = || (anonymous() - start) / (most as f64 / MIB);
@@ -56,7 +56,7 @@ pub fn phases(scale: f64, order: Order) -> Vec<f64> {
 }
 
 struct Set {
-    /// The last phase's, the oldest at the end.
+    /// The last phase's blocks, the oldest at the end.
     old: Blocks,
     new: Blocks,
     live: usize,
@@ -65,7 +65,7 @@ struct Set {
 }
 
 impl Set {
-    /// Puts new blocks in the place of old ones until `target` of these are left.
+    /// Replaces old blocks by new ones until `target` old ones are left.
     fn replace(&mut self, (low, high): (usize, usize), target: usize, order: Order) {
         loop {
             let size = self.random.random_range(low..=high);
@@ -84,7 +84,7 @@ impl Set {
         }
     }
 
-    /// Takes and frees a block of the size of one in fifty; the set stays as it is.
+    /// Allocates and frees a block of the size of one in fifty; the set stays as it is.
     fn churn(&mut self) {
         for _ in 0..self.new.len() / 50 {
             let index = self.random.random_range(0..self.new.len());

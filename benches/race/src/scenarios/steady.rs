@@ -1,4 +1,4 @@
-//! A load that never changes: a tick has nothing to take from it.
+//! A load that never changes: a tick should have nothing to return.
 
 use super::{MIB, random};
 use crate::proc::faults;
@@ -6,7 +6,7 @@ use rand::Rng;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-/// Random slots replaced; faults and replacements per second after a warm-up.
+/// Random slots are replaced: faults and replacements per second after a warm-up.
 pub fn steady(scale: f64) -> Vec<f64> {
     let mut random = random(61);
     let slots = (200.0 * MIB * scale) as usize / 264;

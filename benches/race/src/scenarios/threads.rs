@@ -1,4 +1,4 @@
-//! Threads that free what they had and fall asleep.
+//! Threads that free what they had and then sleep.
 
 use super::{MIB, TWO_TICKS, block, blocks, random, tell_stats};
 use crate::proc::anonymous;
@@ -14,15 +14,15 @@ pub fn sleepers(scale: f64, threads: usize) -> Vec<f64> {
     vec![kept_asleep(threads, |random| blocks(share, random))]
 }
 
-/// Many threads, a few blocks of many sizes each; KiB for each thread.
+/// Many threads with a few blocks of many sizes each: KiB for each thread.
 pub fn little(scale: f64) -> Vec<f64> {
     let threads = ((1000.0 * scale) as usize).max(1);
     let some = |random: &mut SmallRng| (0..200).map(|_| block(random.random_range(16..=2048))).collect();
     vec![kept_asleep(threads, some) * 1024.0 / threads as f64]
 }
 
-/// What is resident two ticks after all threads dropped what `make` made, above
-/// what it was while they had not allocated yet.
+/// What is resident two ticks after all threads dropped what `make` made, minus what was
+/// resident before they allocated.
 fn kept_asleep(threads: usize, make: impl Fn(&mut SmallRng) -> Vec<Box<[u8]>> + Sync) -> f64 {
     let barrier = Barrier::new(threads + 1);
     let (barrier, make) = (&barrier, &make);
@@ -52,7 +52,7 @@ fn kept_asleep(threads: usize, make: impl Fn(&mut SmallRng) -> Vec<Box<[u8]>> + 
     })
 }
 
-/// The stack that an allocator may use later belongs to the start.
+/// Touches the stack that an allocator may use later, so that it counts at the start.
 #[inline(never)]
 fn touch_stack() {
     black_box([1u8; 48 << 10]);

@@ -4,7 +4,7 @@ use super::{Work, random, scaled};
 use rand::Rng;
 use std::hint::black_box;
 
-/// A few buffers of 64 KiB to 8 MiB at a time, a byte of each page written.
+/// A few buffers of 64 KiB to 8 MiB at a time, with a byte of each page written.
 pub fn large(scale: f64) -> Work {
     let count = scaled(40_000, scale);
     let mut random = random(21);
@@ -42,7 +42,7 @@ pub fn zeroed_full(scale: f64) -> Work {
     zeroed(scale, 64)
 }
 
-/// One page in sixteen touched.
+/// Zeroed buffers, one page in sixteen of which is touched.
 pub fn zeroed_sparse(scale: f64) -> Work {
     zeroed(scale * 4.0, 64 << 10)
 }

@@ -1,4 +1,4 @@
-//! Maps of strings, and what grows.
+//! Maps of strings, and containers that grow.
 
 use super::{Work, random, scaled};
 use rand::Rng;

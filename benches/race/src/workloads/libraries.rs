@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::hint::black_box;
 use std::path::PathBuf;
 
-/// Rust sources of the crates that this race was built from, or its own.
+/// Rust sources of the crates that this race was built from, or its own sources.
 fn sources(bytes: usize) -> Vec<String> {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
@@ -196,7 +196,7 @@ pub fn tokio_tasks(scale: f64) -> Work {
     })
 }
 
-/// Connections on loopback, each answered with what it sent.
+/// Loopback connections, each of which gets back what it sent.
 pub fn tokio_echo(scale: f64) -> Work {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let count = scaled(2_000, scale);

@@ -14,9 +14,9 @@ pub type Work = Box<dyn FnOnce() -> u64>;
 
 /// One workload.
 pub struct Workload {
-    /// As arguments and tables say.
+    /// Its name in arguments and tables.
     pub name: &'static str,
-    /// Makes what the work needs, at a scale, before the clock starts.
+    /// Prepares what the work needs, at a scale, before the clock starts.
     pub prepare: fn(f64) -> Work,
 }
 

@@ -31,7 +31,7 @@ pub fn pair_runtime(scale: f64) -> Work {
     })
 }
 
-/// A million boxes made, then dropped in an order; several times.
+/// A million boxes are allocated, and then dropped in some order; several times.
 fn bulk(scale: f64, order: impl FnOnce(&mut Vec<u32>)) -> Work {
     let rounds = scaled(40, scale);
     let mut indices: Vec<u32> = (0..1_000_000).collect();
@@ -61,7 +61,7 @@ pub fn bulk_random(scale: f64) -> Work {
     bulk(scale * 0.6, |indices| indices.shuffle(&mut random(2)))
 }
 
-/// Random slots of a live set replaced by blocks of 8 to 512 bytes.
+/// Random slots of a live set are replaced by blocks of 8 to 512 bytes.
 fn replace_among(slots: usize, count: usize) -> Work {
     let mut random = random(3);
     Box::new(move || {

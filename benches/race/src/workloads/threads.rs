@@ -82,12 +82,11 @@ pub fn xmalloc(scale: f64) -> Work {
     })
 }
 
-/// Locked, so that what counts is who has the cache line, not how a loop of
-/// plain stores happens to be laid out in each contestant. The loop writes
-/// nothing else: a store to the stack (as `black_box` makes) in each turn costs
-/// 4 or 5 cycles, as the stack happens to lie.
+/// Locked additions, so that what counts is which processor has the cache line, not how a loop
+/// of plain stores is laid out in each contestant. The loop writes nothing else: a store to the
+/// stack in each turn (as by `black_box`) costs 4 or 5 cycles, depending on the stack's address.
 fn write_often(object: Box<AtomicU64>, times: usize) -> Box<AtomicU64> {
-    // Hidden once, before the loop, so that the additions are not made one.
+    // Hidden from the compiler once, before the loop, so that it does not merge the additions.
     let word = black_box(&*object);
     for _ in 0..times {
         word.fetch_add(1, Relaxed);
@@ -95,7 +94,8 @@ fn write_often(object: Box<AtomicU64>, times: usize) -> Box<AtomicU64> {
     object
 }
 
-/// Threads that each make an object and write to it: two in one line would clash.
+/// Threads that each allocate an object and write to it: two in one cache line would slow each
+/// other down.
 pub fn share_active(scale: f64) -> Work {
     let rounds = scaled(8_000, scale);
     Box::new(move || {
@@ -108,7 +108,7 @@ pub fn share_active(scale: f64) -> Work {
     })
 }
 
-/// The same, but each thread first frees an object that neighbours another's.
+/// The same, but each thread first frees an object that is the neighbour of another thread's.
 pub fn share_passive(scale: f64) -> Work {
     let rounds = scaled(8_000, scale);
     Box::new(move || {
