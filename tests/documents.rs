@@ -76,6 +76,42 @@ fn the_first_pages_are_short() {
     }
 }
 
+/// All sources below a folder, one after the other, with their names.
+fn sources(below: &Path) -> String {
+    let mut all = String::new();
+    for entry in fs::read_dir(below).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            all += &sources(&path);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            all += &format!("{}\n{}\n", path.display(), fs::read_to_string(&path).expect("a source"));
+        }
+    }
+    all
+}
+
+/// What the pages about the code call `a::b`, or `c.rs`, is there.
+#[test]
+fn the_code_has_what_its_pages_name() {
+    let sources = sources(&Path::new(ROOT).join("src")) + &sources(&Path::new(ROOT).join("tests"));
+    let is_part = |letter: char| letter.is_alphanumeric() || letter == '_';
+    let known: std::collections::HashSet<&str> = sources.split(|letter| !is_part(letter)).collect();
+    for page in ["ARCHITECTURE.md", "PORTING.md"] {
+        let text = fs::read_to_string(Path::new(ROOT).join(page)).expect(page);
+        for event in Parser::new(&text) {
+            let Event::Code(code) = event else { continue };
+            if code.contains("::") || code.contains(".rs") {
+                for name in code
+                    .split(|letter| !is_part(letter))
+                    .filter(|name| name.starts_with(|letter: char| !letter.is_numeric()))
+                {
+                    assert!(known.contains(name), "{page}: there is no {name}, of {code}");
+                }
+            }
+        }
+    }
+}
+
 /// Figures that somebody was going to fill in.
 #[test]
 fn nothing_is_left_to_fill_in() {

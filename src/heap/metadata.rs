@@ -5,7 +5,7 @@
 //! unmapped, so a late read still finds mapped memory. Small pieces go to free lists
 //! by size. Large ones (thread caches) are never freed.
 
-use crate::platform::{self, Lock};
+use crate::platform::{self, Lock, PAGE};
 use core::ptr::{self, NonNull};
 
 const SMALLEST: usize = 64;
@@ -80,7 +80,7 @@ impl Store {
         if self.end - self.next < size {
             let chunk = [CHUNK.max(size), SMALL_CHUNK.max(size)]
                 .into_iter()
-                .find_map(|bytes| Some((platform::reserve(bytes, os_page())?, bytes)));
+                .find_map(|bytes| Some((platform::reserve(bytes, PAGE)?, bytes)));
             let (start, bytes) = chunk?;
             // What is left of the old chunk is smaller than this piece and stays unused.
             self.next = start.as_ptr() as usize;
@@ -90,11 +90,6 @@ impl Store {
         self.next += size;
         NonNull::new(piece)
     }
-}
-
-/// A mapping starts on a page, and no piece needs more alignment than that.
-const fn os_page() -> usize {
-    crate::base::size_class::PAGE
 }
 
 #[cfg(test)]

@@ -78,8 +78,10 @@ pub(crate) fn barrier() -> bool {
 
 /// Nobody is woken early; a wait without a limit ends after a second.
 pub(crate) fn wait(_: &AtomicU32, _: u32, ms: Option<u64>) {
-    // SAFETY: the call takes no pointers.
-    unsafe { libc::usleep((ms.unwrap_or(1000).min(1000) * 1000) as libc::useconds_t) };
+    // POSIX allows less than a second.
+    let us = ms.unwrap_or(1000).saturating_mul(1000).min(999_999);
+    // SAFETY: takes no pointers.
+    unsafe { libc::usleep(us as libc::useconds_t) };
 }
 
 /// Nothing to do: [`wait`] ends by itself.

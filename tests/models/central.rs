@@ -16,7 +16,7 @@ mod base {
 mod stand_ins;
 
 mod platform {
-    pub(crate) const PAGE: usize = 4 << 10;
+    pub(crate) use crate::stand_ins::platform::PAGE;
 
     use loom::sync::{Mutex, MutexGuard};
     use std::cell::UnsafeCell;

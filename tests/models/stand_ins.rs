@@ -20,3 +20,14 @@ pub(crate) mod residency {
     #[allow(dead_code, reason = "for the lists alone")]
     pub(crate) fn round_up(_: usize) {}
 }
+
+pub(crate) mod platform {
+    pub(crate) const PAGE: usize = 4 << 10;
+
+    /// # Safety
+    /// None needed: nothing is returned.
+    #[allow(dead_code, reason = "the lists have their own")]
+    pub(crate) unsafe fn release_part(_: *mut u8, _: usize, _: bool) -> bool {
+        true
+    }
+}
