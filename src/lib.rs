@@ -103,7 +103,7 @@
 //! |---|---|
 //! | Linux, x86_64, glibc | tested |
 //! | Linux, aarch64, glibc | type-checked only; its portable fast path is tested on x86_64 |
-//! | macOS | type-checked only; no C API, no huge pages, no limit from a control group |
+//! | macOS, FreeBSD | type-checked only; no C API, no huge pages, no limit from a control group |
 //! | Linux with musl | does not compile yet |
 //! | Windows, `no_std` | no |
 //!
