@@ -51,8 +51,8 @@ static BARRIER_WORKS: AtomicBool = AtomicBool::new(false);
 /// Whether invalid variables were reported already.
 static REPORTED: AtomicBool = AtomicBool::new(false);
 
-/// Stores the settings, with what the environment overrides. Called once with the
-/// program's own, and perhaps before that with the C API's provisional ones.
+/// Stores the settings, with what the environment overrides. Called with the
+/// program's own once there is an environment, and perhaps before that provisionally.
 pub(crate) fn read(settings: &Settings) {
     let interval = variable(c"NEAP_TICK_INTERVAL_MS", "milliseconds above 0", |&value| value > 0);
     let background = flag(c"NEAP_BACKGROUND");
@@ -141,8 +141,8 @@ fn flag(name: &CStr) -> Option<bool> {
 
 /// A variable's number, if it is set and `valid`. Reports it on stderr if not valid.
 fn variable(name: &CStr, wanted: &str, valid: impl Fn(&u64) -> bool) -> Option<u64> {
-    let value = platform::variable(name)?;
-    let number = value.to_str().ok().and_then(|text| text.trim().parse().ok()).filter(valid);
+    let parse = |value: &CStr| value.to_str().ok().and_then(|text| text.trim().parse().ok()).filter(valid);
+    let number = platform::with_variable(name, parse)?;
     if number.is_none() && !REPORTED.load(Relaxed) {
         let name = name.to_str().unwrap_or_default();
         report(format_args!("{name} is ignored: it should be {wanted}"));

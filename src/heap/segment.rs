@@ -153,7 +153,7 @@ impl Segment {
     }
 }
 
-/// A two-level table by granule: 47 bits of address are 2^12 leaves of 2^13 entries.
+/// A two-level table by granule, with leaves of 2^13 entries: 2^12 leaves for 47 bits of address.
 mod map {
     use super::*;
     use crate::platform::ADDRESS_BITS;

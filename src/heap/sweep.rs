@@ -12,10 +12,10 @@ use crate::heap::{central, transparent_huge_pages};
 #[derive(Clone, Copy)]
 pub(crate) struct Sweep {
     /// Whether what was in use in this epoch stays; false for a purge.
-    age: bool,
+    pub(crate) age: bool,
     /// Whether growth ended the epoch. Then classes that were not in demand in it do not
     /// need what was freed, and others do.
-    by_growth: bool,
+    pub(crate) by_growth: bool,
     /// A bit for each class that was in demand in the epoch.
     demand: u64,
 }
@@ -53,9 +53,10 @@ impl Sweep {
             let (kind, slices) = span.extent();
             if let Kind::Class(class @ 0..SPAN_CLASSES) = kind {
                 // A span that stays because it was used in this epoch is for the next tick.
-                swept.busy |= span.is_recent();
+                let recent = span.is_recent();
+                swept.busy |= recent;
                 let run = Run { segment, first: slice, slices };
-                swept.pages += self.end_epoch(class, span, run, kept >> (slice % 64) & 1 == 1);
+                swept.pages += self.end_epoch(class, span, run, recent, kept >> (slice % 64) & 1 == 1);
             }
             slice += slices.max(1);
         }
@@ -63,10 +64,9 @@ impl Sweep {
         Some(swept)
     }
 
-    /// Ends the epoch for the span on `run`, on a huge page that is `kept` whole or not.
-    /// Returns how many pages went back.
-    fn end_epoch(&self, class: usize, span: &'static Span, run: Run, kept: bool) -> usize {
-        let recent = span.is_recent();
+    /// Ends the epoch for the span on `run`, which was used in it (`recent`) or not, on a
+    /// huge page that is `kept` whole or not. Returns how many pages went back.
+    fn end_epoch(&self, class: usize, span: &'static Span, run: Run, recent: bool, kept: bool) -> usize {
         let huge = transparent_huge_pages::holds(run.segment, run.first);
         let listed = match span.state() {
             state::LISTED => true,

@@ -16,12 +16,20 @@ pub(crate) const ADDRESS_BITS: u32 = 48;
 /// # Safety
 /// The range is whole pages of a mapping of ours that nobody uses.
 pub(crate) unsafe fn release(start: *mut u8, bytes: usize) -> bool {
+    if !unix::are_whole_pages(start, bytes) {
+        return false;
+    }
     let access = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANON | libc::MAP_FIXED;
     // `madvise` promises zeros on Linux only; a fresh mapping in the same place does everywhere.
     // SAFETY: by contract, pages of ours that nobody uses, and whole ones.
-    unix::are_whole_pages(start, bytes)
-        && unsafe { libc::mmap(start.cast(), bytes, access, flags, -1, 0) == start.cast() }
+    let mapped = unsafe { libc::mmap(start.cast(), bytes, access, flags, -1, 0) };
+    if mapped == libc::MAP_FAILED {
+        // POSIX lets a failed `MAP_FIXED` leave nothing mapped there, and others would use it.
+        unix::write_stderr(b"neap: the system took pages away and gave none back\n");
+        unix::abort();
+    }
+    true
 }
 
 /// The same: there are no huge pages to split.

@@ -1,4 +1,4 @@
-//! Linux, with glibc or musl.
+//! Linux.
 
 use super::{PAGE, read_file, unix};
 use core::ptr;

@@ -17,7 +17,7 @@
 //! | threads | [`ExitKey`]: a call at a thread's end | none: no thread has a cache, which is right and slow |
 //! | | [`spawn`], [`program_is_loaded`] | false: no background thread |
 //! | fork | [`at_fork`] | nothing, where processes do not fork |
-//! | process | [`abort`], [`write_stderr`], [`variable`], [`has_environment`], [`read_file`], [`keeping_errno`] (by `errno`) | |
+//! | process | [`abort`], [`write_stderr`], [`with_variable`], [`has_environment`], [`read_file`], [`keeping_errno`] (by `errno`) | |
 //!
 //! Two more places depend on the processor: [`prefetch`] here, and the fast path's
 //! few instructions in `thread_cache/thread_local`.
@@ -25,7 +25,8 @@
 //! `--cfg neap_generic` has a Linux build take the generic port, so that it is built
 //! and tested too.
 //!
-//! None of these allocates or panics, and all may be called with locks held.
+//! None of these panics. `ExitKey::set`, `spawn` and `at_fork` may allocate, by the C
+//! library, and are called without locks; the others may be called with locks held.
 
 mod lock;
 mod mapping;
@@ -50,7 +51,8 @@ pub(crate) use system::{
     program_is_loaded, register_barrier, release, release_part, set_huge_pages, wait, wake,
 };
 pub(crate) use unix::{
-    ExitKey, abort, address_space_limit, at_fork, keeping_errno, read_file, spawn, variable, write_stderr,
+    ExitKey, abort, address_space_limit, at_fork, keeping_errno, read_file, spawn, with_variable,
+    write_stderr,
 };
 
 /// Bytes of a page: what the processor maps and the system takes back. Where the

@@ -33,13 +33,13 @@ pub(crate) fn read_file(path: &CStr, out: &mut [u8]) -> usize {
     }
 }
 
-/// A variable of the environment. Read at the process's first allocation, before
-/// the program can change it.
-pub(crate) fn variable(name: &CStr) -> Option<&'static CStr> {
-    // SAFETY: a C string; the value lasts until the program changes it.
+/// Calls `work` with a variable of the environment, if there is one. To be used at the
+/// process's first allocation, before the program can change it.
+pub(crate) fn with_variable<R>(name: &CStr, work: impl FnOnce(&CStr) -> R) -> Option<R> {
+    // SAFETY: a C string; the value lasts until the program changes it, later.
     unsafe {
         let value = libc::getenv(name.as_ptr());
-        (!value.is_null()).then(|| CStr::from_ptr(value))
+        (!value.is_null()).then(|| work(CStr::from_ptr(value)))
     }
 }
 
@@ -108,7 +108,8 @@ impl ExitKey {
 /// so that starting it allocates nothing from us and runs no code of the program.
 /// False if the system has no thread to spare now.
 pub(crate) fn spawn(stack: usize, run: extern "C" fn(*mut c_void) -> *mut c_void) -> bool {
-    // SAFETY: every pointer is to a live local, and the new thread uses none of them.
+    // SAFETY: every pointer is to a live local, for which zeros are a valid state, and the new
+    // thread uses none of them.
     unsafe {
         let mut all: libc::sigset_t = mem::zeroed();
         let mut before: libc::sigset_t = mem::zeroed();
@@ -133,7 +134,8 @@ pub(crate) fn at_fork(
     in_parent: unsafe extern "C" fn(),
     in_child: unsafe extern "C" fn(),
 ) {
-    // SAFETY: functions of ours, which stay for the process's life.
+    // SAFETY: functions of ours, which stay for the process's life; the system calls the last
+    // two only after the first, on the same thread or its copy.
     unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
 }
 

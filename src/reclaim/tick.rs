@@ -61,10 +61,6 @@ enum Phase {
 
 struct Tick {
     phase: Phase,
-    /// Whether what was in use in this epoch stays; false for a purge.
-    age: bool,
-    /// Whether growth ended the epoch.
-    by_growth: bool,
     sweep: Sweep,
     /// When the next tick is due, in milliseconds of the clock; 0 before the first.
     due: u64,
@@ -82,8 +78,6 @@ struct Tick {
 
 static TICK: Lock<Tick> = Lock::new(Tick {
     phase: Phase::Idle,
-    age: true,
-    by_growth: false,
     sweep: Sweep::NONE,
     due: 0,
     busy: false,
@@ -189,9 +183,7 @@ impl Tick {
         if NEEDS_BARRIER {
             settings::check_barrier();
         }
-        self.age = age;
-        self.by_growth = residency::is_due();
-        self.sweep = Sweep::begin(age, self.by_growth);
+        self.sweep = Sweep::begin(age, residency::is_due());
         (self.busy, self.slow_paths) = (false, 0);
         (self.grown, self.returned) = (residency::take_growth(), 0);
         let near = soft_limit::left_if_near();
@@ -213,7 +205,7 @@ impl Tick {
         self.busy |= self.returned > 0;
         residency::set_growth_lasts(self.returned * 8 < self.grown.max(MIN_LASTING_GROWTH));
         // A tick that was due by the clock says nothing about growth.
-        if self.by_growth {
+        if self.sweep.by_growth {
             self.growth_factor = match self.returned {
                 much if much * 2 >= self.grown => 1,
                 some if some * 8 >= self.grown => 2,
@@ -231,7 +223,6 @@ impl Tick {
             }
         }
         self.finish();
-        self.age = true;
         // Pages that were counted as growth when their spans were freed were returned since.
         residency::take_growth();
     }
@@ -275,7 +266,7 @@ impl Tick {
                 Phase::Mapped
             }
             Phase::Mapped => {
-                let pages = mapped::release(!self.age) / PAGE;
+                let pages = mapped::release(!self.sweep.age) / PAGE;
                 self.returned += pages;
                 PAGES_RETURNED.fetch_add(pages as u64, Relaxed);
                 self.end();
@@ -288,7 +279,7 @@ impl Tick {
     fn release_runs(&mut self, segment: &'static Segment, end: usize) -> Phase {
         match (0..end).rev().find(|&group| page_heap::may_release(segment, group)) {
             Some(group) => {
-                let slices = page_heap::release(segment, group, self.age);
+                let slices = page_heap::release(segment, group, self.sweep.age);
                 self.returned(slices * PAGES_PER_SLICE);
                 Phase::Runs(Some(segment), group)
             }

@@ -107,7 +107,7 @@ impl ThreadCache {
                 class_cache.detach_thread(top);
             } else {
                 class_cache.free_all(class, top);
-                class_cache.detach(class);
+                class_cache.detach_span(class);
             }
             class_cache.free_victims(class, &mut self.memory);
         }
@@ -259,7 +259,7 @@ impl ThreadCache {
         for class in class_numbers(self.used) {
             let (class_cache, top) = (&mut self.classes[class], &thread.tops[class]);
             class_cache.free_victims(class, &mut self.memory);
-            class_cache.detach(class);
+            class_cache.detach_span(class);
             let closed = closed >> class & 1 == 1;
             if closed && (!all_landed || class_cache.archive(class, top, &mut self.memory)) {
                 self.capacity -= class_cache.capacity() * block_size(class);

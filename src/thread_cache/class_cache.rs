@@ -90,7 +90,7 @@ impl ClassCache {
     pub(super) fn free_detached(&mut self, class: usize, memory: &mut SlotMemory) {
         let count = core::mem::take(&mut self.detached_count);
         self.free_lowest(class, count as usize, true);
-        self.detach(class);
+        self.detach_span(class);
         self.discard_magazine(memory);
     }
 
@@ -249,7 +249,7 @@ impl ClassCache {
         self.victims.discard(memory);
     }
 
-    pub(super) fn detach(&mut self, class: usize) {
+    pub(super) fn detach_span(&mut self, class: usize) {
         if let Some(span) = self.span.take() {
             central::detach(class, span);
         }

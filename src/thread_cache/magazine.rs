@@ -157,7 +157,7 @@ impl Magazine {
     /// may take. None if the owner's commit came after the close and undid it; then the
     /// magazine is open as before.
     pub(super) fn content_if_closed(&mut self, top: &AtomicUsize) -> Option<usize> {
-        // Relaxed: the barrier orders it. At most one commit has moved it since, by a slot.
+        // Relaxed: the barrier orders it, or `top` changes by atomic additions alone. At most one commit has moved it since, by a slot.
         if top.load(Relaxed).abs_diff(self.closed()) > SLOT {
             self.closed_at = 0;
             return None;
@@ -187,7 +187,7 @@ impl Magazine {
         closed
     }
 
-    /// Whether a tick has closed it and taken its content.
+    /// Whether a tick has closed it, and has taken its content or is about to.
     pub(super) fn is_closed(&self) -> bool {
         self.closed_at != 0
     }

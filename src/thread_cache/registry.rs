@@ -128,7 +128,7 @@ fn join(thread: &'static ThreadLocal) -> Option<&'static Member> {
         return None;
     };
     if !key.set(ptr::from_ref(member).cast()) {
-        release(member);
+        free_member(member);
         thread.set_phase(Phase::New);
         return None;
     }
@@ -177,7 +177,7 @@ fn find_member(origin: u16) -> Option<&'static Member> {
     first
 }
 
-fn release(member: &'static Member) {
+fn free_member(member: &'static Member) {
     let mut joining = JOINING.lock();
     member.in_use.store(false, Relaxed);
     joining.free += 1;
@@ -227,7 +227,7 @@ extern "C" fn on_thread_exit(member: *mut c_void) {
     // SAFETY: the value that `join` set; members are never unmapped.
     let Some(member) = (unsafe { member.cast::<Member>().as_ref() }) else { return };
     member.cache.lock().exit_thread();
-    release(member);
+    free_member(member);
     if threads() <= 1 {
         NEARLY_EMPTY.run();
     }
@@ -258,6 +258,6 @@ pub(crate) fn detach_orphans() {
     let own = this_thread().cache().cast::<Member>();
     for member in all().filter(|member| !ptr::eq(*member, own) && member.in_use.load(Relaxed)) {
         member.cache.lock().empty_and_detach();
-        release(member);
+        free_member(member);
     }
 }

@@ -5,11 +5,11 @@
 //! LD_PRELOAD=$PWD/target/release/libneap_preload.so redis-server
 //! ```
 //!
-//! Its ticker runs in the background unless `NEAP_BACKGROUND=0`.
+//! Its background thread runs unless `NEAP_BACKGROUND=0`.
 
 use neap::Neap;
 
-// With the feature `malloc` Neap itself exports the family; then this is where
+// With the feature `malloc` Neap itself exports the C API; then this is where
 // its settings come from.
 #[cfg_attr(feature = "malloc", global_allocator)]
 static HEAP: Neap = Neap::new().background(true);
