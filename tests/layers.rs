@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Every folder of `src` and in it every module, the lowest first; those on one
 /// line know nothing of each other.
 const LAYERS: &[(&str, &[&[&str]])] = &[
-    ("platform", &[&["processor", "unix"], &["linux", "generic"], &["mapping", "lock"], &["mod"]]),
+    ("platform", &[&["processor", "unix", "library"], &["linux", "generic"], &["mapping", "lock"], &["mod"]]),
     (
         "base",
         &[&["atomics", "fatal", "size_class", "hook", "residency"], &["epoch", "single_threaded"], &["mod"]],
@@ -52,7 +52,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
     (
         "c_api",
         &[
-            &["export", "stay_loaded", "diagnosis"],
+            &["export", "diagnosis"],
             &["malloc"],
             &["malloc_family", "operators", "control"],
             &["mod"],

@@ -11,7 +11,6 @@ mod export;
 mod malloc;
 mod malloc_family;
 mod operators;
-mod stay_loaded;
 
 pub use control::{mallinfo, mallinfo2, malloc_stats, malloc_trim, mallopt};
 pub use libc::{mallinfo as Info, mallinfo2 as Info2};
@@ -24,7 +23,6 @@ pub use operators::{
     delete_aligned, delete_aligned_nothrow, delete_nothrow, delete_sized, new, new_aligned,
     new_aligned_nothrow, new_nothrow,
 };
-pub use stay_loaded::stay_loaded;
 
 /// The `Neap` of the C API in a program built with the feature. The settings of the
 /// program's own `Neap` replace its defaults.

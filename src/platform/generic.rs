@@ -110,6 +110,9 @@ pub(crate) fn program_is_loaded() -> bool {
     true
 }
 
+/// Nothing here asks the loader: a library that has used its Neap must not be unloaded.
+pub(crate) fn stay_loaded() {}
+
 /// The address of the calling thread's errno.
 pub(super) fn errno() -> *mut libc::c_int {
     #[cfg(any(target_vendor = "apple", target_os = "freebsd"))]

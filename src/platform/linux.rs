@@ -1,8 +1,9 @@
 //! Linux.
 
-use super::{PAGE, read_file, unix};
+use super::{PAGE, library, read_file, unix};
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicU32};
 use memmap2::{MmapMut, RemapOptions};
 
 /// Bits of the addresses that `mmap` returns unless asked for more.
@@ -169,7 +170,7 @@ pub(crate) fn has_environment() -> bool {
     !unsafe { environ }.is_null()
 }
 
-/// Set once the loader is done and runs the program's initialisers.
+/// Set once the loader is done and runs the program's or library's initialisers.
 static LOADED: AtomicBool = AtomicBool::new(false);
 
 #[used]
@@ -177,7 +178,35 @@ static LOADED: AtomicBool = AtomicBool::new(false);
 static ON_LOAD: extern "C" fn() = on_load;
 
 extern "C" fn on_load() {
-    LOADED.store(true, Relaxed);
+    // SeqCst, as in `stay`: one of the two sees what the other stored.
+    LOADED.store(true, SeqCst);
+    if ASKED_TO_STAY.load(SeqCst) {
+        stay();
+    }
+}
+
+static ASKED_TO_STAY: AtomicBool = AtomicBool::new(false);
+static STAYS: AtomicBool = AtomicBool::new(false);
+
+/// Has the loader keep the shared library that this code is part of, if it is part of one,
+/// even if the program closes it.
+#[inline]
+pub(crate) fn stay_loaded() {
+    // Relaxed: if it is set, this call or another one is doing it already.
+    if !STAYS.load(Relaxed) {
+        stay();
+    }
+}
+
+/// Not while the loader is still at work: a malloc is called by it, and must not call it.
+/// Then `on_load` comes back to it.
+#[cold]
+fn stay() {
+    ASKED_TO_STAY.store(true, SeqCst);
+    // Set before the loader is called, since it allocates, perhaps from us.
+    if LOADED.load(SeqCst) && !STAYS.swap(true, Relaxed) {
+        unix::keeping_errno(library::pin_unless_program);
+    }
 }
 
 /// Whether a thread may be started: not while the loader is still at work.

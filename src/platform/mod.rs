@@ -16,6 +16,7 @@
 //! | clock | [`now_ms`]: monotonic and cheap; a few milliseconds of error are fine | no port without |
 //! | threads | [`ExitKey`]: a call at a thread's end | none: no thread has a cache, which is right and slow |
 //! | | [`spawn`], [`program_is_loaded`] | false: no background thread |
+//! | libraries | [`stay_loaded`]: the loader keeps the library that this code is part of | nothing: then such a library must not be unloaded |
 //! | fork | [`at_fork`] | nothing, where processes do not fork |
 //! | process | [`abort`], [`write_stderr`], [`with_variable`], [`has_environment`], [`read_file`], [`keeping_errno`] (by `errno`) | |
 //!
@@ -25,9 +26,11 @@
 //! `--cfg neap_generic` has a Linux build take the generic port, so that it is built
 //! and tested too.
 //!
-//! None of these panics. `ExitKey::set`, `spawn` and `at_fork` may allocate, by the C
-//! library, and are called without locks; the others may be called with locks held.
+//! None of these panics. `ExitKey::set`, `spawn`, `at_fork` and `stay_loaded` may allocate,
+//! by the C library, and are called without locks; the others may be called with locks held.
 
+#[cfg(all(target_os = "linux", not(neap_generic)))]
+mod library;
 mod lock;
 mod mapping;
 mod processor;
@@ -48,7 +51,7 @@ pub(crate) use mapping::{Mapping, Reservation, reserve};
 pub(crate) use processor::prefetch;
 pub(crate) use system::{
     ADDRESS_BITS, RESIZES, barrier, has_environment, huge_pages, make_huge_page, move_pages, now_ms,
-    program_is_loaded, register_barrier, release, release_part, set_huge_pages, wait, wake,
+    program_is_loaded, register_barrier, release, release_part, set_huge_pages, stay_loaded, wait, wake,
 };
 pub(crate) use unix::{
     ExitKey, abort, address_space_limit, at_fork, keeping_errno, read_file, spawn, with_variable,

@@ -28,6 +28,7 @@ static IN_CHILD: Hook = Hook::new();
 pub(crate) fn register() {
     // Relaxed: the flag only picks the one thread that registers.
     if !REGISTERED.swap(true, Relaxed) {
+        platform::stay_loaded();
         platform::at_fork(on_fork, on_parent, on_child);
     }
 }

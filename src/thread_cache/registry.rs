@@ -7,7 +7,7 @@ use crate::base::hook::Hook;
 use crate::heap::live_map;
 use crate::heap::metadata;
 use crate::heap::span::NO_CACHE;
-use crate::platform::{ExitKey, Lock};
+use crate::platform::{self, ExitKey, Lock};
 use crate::thread_cache::cache::ThreadCache;
 use crate::thread_cache::thread_local::{Phase, ThreadLocal, this_thread};
 use core::ffi::c_void;
@@ -123,6 +123,8 @@ fn join(thread: &'static ThreadLocal) -> Option<&'static Member> {
     // What is allocated in here (by the C library, if its malloc is ours) comes straight
     // from the spans.
     thread.set_phase(Phase::Uncached);
+    // The key's destructor will be called.
+    platform::stay_loaded();
     let Some((member, key)) = claim_member() else {
         thread.set_phase(Phase::New);
         return None;

@@ -16,11 +16,3 @@ static HEAP: Neap = Neap::new().background(true);
 
 #[cfg(not(feature = "malloc"))]
 neap::__export_c_api!(crate::HEAP);
-
-#[used]
-#[unsafe(link_section = ".init_array")]
-static ON_LOAD: extern "C" fn() = on_load;
-
-extern "C" fn on_load() {
-    neap::c_api::stay_loaded();
-}

@@ -1,6 +1,6 @@
 //! The fast path on x86_64 Linux. Its thread-local storage is defined in assembly, so
-//! that every build reaches it relative to `fs` without a call: with or without
-//! link-time optimisation, executable or shared library.
+//! that every executable reaches it relative to `fs` without a call, with or without
+//! link-time optimisation. A shared library asks the loader where it is.
 
 use super::ThreadLocal;
 use crate::base::size_class::CLASSES;
@@ -31,7 +31,41 @@ global_asm!(
     size = const size_of::<ThreadLocal>(),
 );
 
-/// Offset of [`ThreadLocal`] from `fs`; a constant after linking an executable.
+/// Offset of [`ThreadLocal`] from `fs`, by a TLS descriptor. In an executable the linker makes
+/// a constant of it and of the call a no-op. In a shared library the call is one, and
+/// nothing of the static TLS is needed, of which a process has little.
+///
+/// The first call on a thread in a library that was loaded late has the loader make the
+/// thread's block. All registers but `rax` should be as before, but glibc before 2.40 kept
+/// only the general ones then. So the others that a call may change are declared, also those
+/// that only functions with AVX-512 have, into which this may be inlined. In the optimised
+/// code that costs nothing unless floating-point values live across an allocation. The
+/// call's result is the same throughout a thread, hence `pure`; what it does else is to
+/// memory that no code of ours reaches.
+#[cfg(not(feature = "static-tls"))]
+#[inline(always)]
+fn offset() -> usize {
+    let offset;
+    // SAFETY: the descriptor's convention. The stack is aligned, as `nostack` is not set.
+    unsafe {
+        asm!(
+            "lea rax, [rip + neap_local_0_1@tlsdesc]",
+            "call [rax + neap_local_0_1@tlscall]",
+            out("rax") offset,
+            out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _, out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
+            out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _, out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
+            out("xmm16") _, out("xmm17") _, out("xmm18") _, out("xmm19") _, out("xmm20") _, out("xmm21") _, out("xmm22") _, out("xmm23") _,
+            out("xmm24") _, out("xmm25") _, out("xmm26") _, out("xmm27") _, out("xmm28") _, out("xmm29") _, out("xmm30") _, out("xmm31") _,
+            out("k0") _, out("k1") _, out("k2") _, out("k3") _, out("k4") _, out("k5") _, out("k6") _, out("k7") _,
+            options(pure, nomem),
+        );
+    }
+    offset
+}
+
+/// The same for a library that is loaded at the start of the program: a load from where the
+/// loader wrote the offset.
+#[cfg(feature = "static-tls")]
 #[inline(always)]
 fn offset() -> usize {
     let offset;

@@ -1,0 +1,70 @@
+//! The shared library that this code is part of, if it is not part of the program itself.
+
+use core::ffi::c_void;
+use core::mem::MaybeUninit;
+
+/// An address in whatever this code is part of.
+fn own_address() -> *const c_void {
+    pin_unless_program as *const c_void
+}
+
+/// Tells the loader to keep the library. It takes the loader's lock, which a thread may
+/// take again inside `dlopen`, and allocates from the process's malloc.
+#[cfg(not(target_feature = "crt-static"))]
+pub(super) fn pin_unless_program() {
+    if is_program() {
+        return;
+    }
+    let mut info = MaybeUninit::<libc::Dl_info>::uninit();
+    // SAFETY: the pointer is to a live `Dl_info`, which is filled on success.
+    unsafe {
+        if libc::dladdr(own_address(), info.as_mut_ptr()) != 0 {
+            // The loader knows it by this name, even if the file is gone by now.
+            let flags = libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
+            libc::dlopen(info.assume_init().dli_fname, flags);
+        }
+    }
+}
+
+/// With the C library inside there is no loader.
+#[cfg(target_feature = "crt-static")]
+pub(super) fn pin_unless_program() {}
+
+/// Whether this code is part of the program's own file: that has the program headers that
+/// the system told the process of. (In a namespace of its own, by `dlmopen`, a library
+/// comes first among the loaded files, so the order tells nothing.)
+#[cfg(not(target_feature = "crt-static"))]
+fn is_program() -> bool {
+    let mut found = false;
+    // SAFETY: the callback gets the pointer to `found`, which outlives the call.
+    unsafe { libc::dl_iterate_phdr(Some(look), (&raw mut found).cast()) };
+    found
+}
+
+/// Called for each loaded file until it returns 1, the program's first.
+#[cfg(not(target_feature = "crt-static"))]
+unsafe extern "C" fn look(
+    file: *mut libc::dl_phdr_info,
+    _size: libc::size_t,
+    found: *mut c_void,
+) -> libc::c_int {
+    // SAFETY: the C library describes a loaded file, with its program headers.
+    let (base, headers) = unsafe {
+        let file = &*file;
+        (file.dlpi_addr as usize, core::slice::from_raw_parts(file.dlpi_phdr, file.dlpi_phnum.into()))
+    };
+    let own = own_address() as usize;
+    let holds_own = |header: &libc::Elf64_Phdr| {
+        let start = base.wrapping_add(header.p_vaddr as usize);
+        header.p_type == libc::PT_LOAD && own.wrapping_sub(start) < header.p_memsz as usize
+    };
+    if !headers.iter().any(holds_own) {
+        return 0;
+    }
+    // SAFETY: no pointers; then, the pointer is to the caller's `found`.
+    unsafe {
+        let program = libc::getauxval(libc::AT_PHDR) as usize;
+        found.cast::<bool>().write(headers.as_ptr() as usize == program);
+    }
+    1
+}
