@@ -49,15 +49,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
         ],
     ),
     ("global", &[&["stats", "slow_path"], &["neap"]]),
-    (
-        "c_api",
-        &[
-            &["export", "diagnosis"],
-            &["malloc"],
-            &["malloc_family", "operators", "control"],
-            &["mod"],
-        ],
-    ),
+    ("c_api", &[&["export", "diagnosis"], &["malloc"], &["malloc_family", "operators", "control"], &["mod"]]),
 ];
 
 /// The most lines that a file may have: what is read at a sitting.

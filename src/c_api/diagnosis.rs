@@ -42,8 +42,10 @@ fn interior(by: Use) -> &'static str {
 
 fn foreign(by: Use) -> &'static str {
     match by {
-        Use::Free => "double free, or free of a block that was not allocated by Neap",
-        Use::Realloc => "realloc of a block that is free, or was not allocated by Neap",
-        Use::Measure => "malloc_usable_size of a block that is free, or was not allocated by Neap",
+        Use::Free => "double free, or free of a block of another allocator or another copy of Neap",
+        Use::Realloc => "realloc of a block that is free, or of another allocator or another copy of Neap",
+        Use::Measure => {
+            "malloc_usable_size of a block that is free, or of another allocator or another copy of Neap"
+        }
     }
 }

@@ -57,7 +57,7 @@ const INSIDE: &str = "free of an address inside a block";
 pub(super) fn segment_of_freed(block: usize) -> &'static Segment {
     match Segment::of(block) {
         Some(segment) => segment,
-        None => abort_on_misuse("free of a block that was not allocated by Neap", block),
+        None => abort_on_misuse("free of a block of another allocator or another copy of Neap", block),
     }
 }
 

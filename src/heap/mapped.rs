@@ -151,7 +151,7 @@ pub(super) fn free(block: usize) {
     let mut table = TABLE.lock();
     let Some(mut node) = table.remove(block) else {
         drop(table);
-        abort_on_misuse("double free, or free of a block that was not allocated by Neap", block)
+        abort_on_misuse("double free, or free of a block of another allocator or another copy of Neap", block)
     };
     // SAFETY: off the table, so ours alone.
     let mapped = unsafe { node.as_mut() };

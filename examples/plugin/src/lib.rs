@@ -8,6 +8,17 @@ use std::hint::black_box;
 #[global_allocator]
 static HEAP: Neap = Neap::new();
 
+/// With `PLUGIN_STARTS` set, its first use is while the loader is still at work on it.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static AT_START: extern "C" fn() = at_start;
+
+extern "C" fn at_start() {
+    if std::env::var_os("PLUGIN_STARTS").is_some() {
+        work(1000);
+    }
+}
+
 static BUFFERS: Pool<Vec<u8>> = Pool::with_reset(Vec::new, Vec::clear);
 
 /// Makes so many strings and drops them; their length in all.
@@ -31,19 +42,19 @@ pub extern "C" fn pool(bytes: usize) -> usize {
     buffer.len()
 }
 
-/// A block for the host, to be freed by [`free`] of the same copy.
+/// A block for the host, to be freed by [`free_block`] of the same copy.
 #[unsafe(no_mangle)]
-pub extern "C" fn alloc() -> *mut [u64; 8] {
+pub extern "C" fn alloc_block() -> *mut [u64; 8] {
     Box::into_raw(Box::new([7; 8]))
 }
 
 /// Frees a block and returns all that the thread caches.
 ///
 /// # Safety
-/// The block is from [`alloc`].
+/// The block is from [`alloc_block`].
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn free(block: *mut [u64; 8]) {
-    // SAFETY: by contract, from `alloc`.
+pub unsafe extern "C" fn free_block(block: *mut [u64; 8]) {
+    // SAFETY: by contract, from `alloc_block`.
     drop(unsafe { Box::from_raw(block) });
     neap::flush_thread();
 }

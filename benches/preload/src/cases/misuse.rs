@@ -34,13 +34,17 @@ pub const ALL: &[Case] = &[
     dies("free, 16 bytes into a block", "inside a block", || interior(100, 16)),
     dies("free, 4,096 bytes into a block of 20,000", "inside a block", || interior(20_000, 4096)),
     dies("free, 64 KiB into a block of 1 MiB", "inside a block", || interior(1 << 20, 64 << 10)),
-    dies("free, 4,096 bytes into a block of 8 MiB", "not allocated by Neap", || interior(8 << 20, 4096)),
-    dies("free of an address on the stack", "not allocated by Neap", stack),
-    dies("free of a static", "not allocated by Neap", in_static),
-    dies("free of a wild address", "not allocated by Neap", || give(0x1234_5678_9ab0)),
-    dies("free of a small number", "not allocated by Neap", || give(48)),
-    dies("free of a non-canonical address", "not allocated by Neap", || give(0xdead_beef_dead_bee0)),
-    dies("free of a mapping of the program's own", "not allocated by Neap", foreign),
+    dies("free, 4,096 bytes into a block of 8 MiB", "of another allocator or another copy of Neap", || {
+        interior(8 << 20, 4096)
+    }),
+    dies("free of an address on the stack", "of another allocator or another copy of Neap", stack),
+    dies("free of a static", "of another allocator or another copy of Neap", in_static),
+    dies("free of a wild address", "of another allocator or another copy of Neap", || give(0x1234_5678_9ab0)),
+    dies("free of a small number", "of another allocator or another copy of Neap", || give(48)),
+    dies("free of a non-canonical address", "of another allocator or another copy of Neap", || {
+        give(0xdead_beef_dead_bee0)
+    }),
+    dies("free of a mapping of the program's own", "of another allocator or another copy of Neap", foreign),
     dies("realloc of a freed block, 24 bytes", "realloc of a block that is free", || reused(24)),
     dies("realloc of a freed block, 100,000 bytes", "realloc of a block that is free", || reused(100_000)),
     dies("realloc of a freed block, 8 MiB", "realloc of a block that is free", || reused(8 << 20)),
