@@ -185,7 +185,9 @@ extern "C" fn on_load() {
     }
 }
 
+/// Whether [`stay_loaded`] was called, perhaps by the loader.
 static ASKED_TO_STAY: AtomicBool = AtomicBool::new(false);
+/// Set once it has been looked after.
 static STAYS: AtomicBool = AtomicBool::new(false);
 
 /// Has the loader keep the shared library that this code is part of, if it is part of one,
