@@ -9,10 +9,10 @@ fn own_address() -> *const c_void {
 }
 
 /// Tells the loader to keep the library. It takes the loader's lock, which a thread may
-/// take again inside `dlopen`, and allocates from the process's malloc.
-#[cfg(not(target_feature = "crt-static"))]
+/// take again inside `dlopen`, and allocates from the process's malloc. With the C library
+/// linked in statically there is no loader.
 pub(super) fn pin_unless_program() {
-    if is_program() {
+    if cfg!(target_feature = "crt-static") || is_program() {
         return;
     }
     let mut info = MaybeUninit::<libc::Dl_info>::uninit();
@@ -26,14 +26,9 @@ pub(super) fn pin_unless_program() {
     }
 }
 
-/// With the C library inside there is no loader.
-#[cfg(target_feature = "crt-static")]
-pub(super) fn pin_unless_program() {}
-
 /// Whether this code is part of the program's own file: that has the program headers that
 /// the system told the process of. (In a namespace of its own, by `dlmopen`, a library
 /// comes first among the loaded files, so the order tells nothing.)
-#[cfg(not(target_feature = "crt-static"))]
 fn is_program() -> bool {
     let mut found = false;
     // SAFETY: the callback gets the pointer to `found`, which outlives the call.
@@ -42,7 +37,6 @@ fn is_program() -> bool {
 }
 
 /// Called for each loaded file until it returns 1, the program's first.
-#[cfg(not(target_feature = "crt-static"))]
 unsafe extern "C" fn look(
     file: *mut libc::dl_phdr_info,
     _size: libc::size_t,
