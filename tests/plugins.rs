@@ -250,6 +250,21 @@ fn closed_when_only_its_initialiser_used_it() {
     });
 }
 
+/// Too late to stay: it serves all the same, and leaves nothing behind.
+#[test]
+fn first_used_while_it_is_unloaded() {
+    let environment = [TICKS, ("NEAP_BACKGROUND", "1"), ("PLUGIN_ENDS", "1")];
+    in_child("first_used_while_it_is_unloaded", &environment, || {
+        let path = library();
+        let opens_and_closes = || Plugin::open(&library()).close();
+        thread::spawn(opens_and_closes).join().expect("no panic");
+        opens_and_closes();
+        assert!(!is_loaded(&path));
+        thread::sleep(Duration::from_millis(100));
+        fork_and_wait();
+    });
+}
+
 /// A program that goes on loading and closing: what was used stays, once; what was not goes.
 /// The numbers that the loader gives to thread-local blocks are used again in between.
 #[test]

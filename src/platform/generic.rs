@@ -111,7 +111,9 @@ pub(crate) fn program_is_loaded() -> bool {
 }
 
 /// Nothing here asks the loader: a library that has used its Neap must not be unloaded.
-pub(crate) fn stay_loaded() {}
+pub(crate) fn stay_loaded() -> bool {
+    true
+}
 
 /// The address of the calling thread's errno.
 pub(super) fn errno() -> *mut libc::c_int {

@@ -10,19 +10,21 @@ fn own_address() -> *const c_void {
 
 /// Tells the loader to keep the library. It takes the loader's lock, which a thread may
 /// take again inside `dlopen`, and allocates from the process's malloc. With the C library
-/// linked in statically there is no loader.
-pub(super) fn pin_unless_program() {
+/// linked in statically there is no loader. False if it refuses.
+pub(super) fn pin_unless_program() -> bool {
     if cfg!(target_feature = "crt-static") || is_program() {
-        return;
+        return true;
     }
     let mut info = MaybeUninit::<libc::Dl_info>::uninit();
     // SAFETY: the pointer is to a live `Dl_info`, which is filled on success.
     unsafe {
-        if libc::dladdr(own_address(), info.as_mut_ptr()) != 0 {
-            // The loader knows it by this name, even if the file is gone by now.
-            let flags = libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
-            libc::dlopen(info.assume_init().dli_fname, flags);
+        if libc::dladdr(own_address(), info.as_mut_ptr()) == 0 {
+            // It does not know the library, so it will not unload it.
+            return true;
         }
+        // The loader knows it by this name, even if the file is gone by now.
+        let flags = libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
+        !libc::dlopen(info.assume_init().dli_fname, flags).is_null()
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{PAGE, library, read_file, unix};
 use core::ptr;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
-use core::sync::atomic::{AtomicBool, AtomicU32};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
 use memmap2::{MmapMut, RemapOptions};
 
 /// Bits of the addresses that `mmap` returns unless asked for more.
@@ -185,30 +185,45 @@ extern "C" fn on_load() {
     }
 }
 
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static ON_UNLOAD: extern "C" fn() = on_unload;
+
+/// The last in its list, so it is called first: other destructors may still allocate.
+extern "C" fn on_unload() {
+    let _ = STAYING.compare_exchange(UNKNOWN, GOES, Relaxed, Relaxed);
+}
+
 /// Whether [`stay_loaded`] was called, perhaps by the loader.
 static ASKED_TO_STAY: AtomicBool = AtomicBool::new(false);
-/// Set once it has been looked after.
-static STAYS: AtomicBool = AtomicBool::new(false);
+/// Relaxed: it only picks the one call that asks the loader.
+static STAYING: AtomicU8 = AtomicU8::new(UNKNOWN);
+const UNKNOWN: u8 = 0;
+const STAYS: u8 = 1;
+/// It was not used before, and is being unloaded.
+const GOES: u8 = 2;
 
 /// Has the loader keep the shared library that this code is part of, if it is part of one,
-/// even if the program closes it.
+/// even if the program closes it. False if it is too late: then nothing may be left behind
+/// that calls it later.
 #[inline]
-pub(crate) fn stay_loaded() {
-    // Relaxed: if it is set, this call or another one is doing it already.
-    if !STAYS.load(Relaxed) {
-        stay();
-    }
+pub(crate) fn stay_loaded() -> bool {
+    STAYING.load(Relaxed) == STAYS || stay()
 }
 
 /// Not while the loader is still at work: a malloc is called by it, and must not call it.
 /// Then `on_load` comes back to it.
 #[cold]
-fn stay() {
+fn stay() -> bool {
     ASKED_TO_STAY.store(true, SeqCst);
     // Set before the loader is called, since it allocates, perhaps from us.
-    if LOADED.load(SeqCst) && !STAYS.swap(true, Relaxed) {
-        unix::keeping_errno(library::pin_unless_program);
+    if LOADED.load(SeqCst)
+        && STAYING.compare_exchange(UNKNOWN, STAYS, Relaxed, Relaxed).is_ok()
+        && !unix::keeping_errno(library::pin_unless_program)
+    {
+        STAYING.store(GOES, Relaxed);
     }
+    STAYING.load(Relaxed) != GOES
 }
 
 /// Whether a thread may be started: not while the loader is still at work.

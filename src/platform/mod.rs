@@ -16,7 +16,7 @@
 //! | clock | [`now_ms`]: monotonic and cheap; a few milliseconds of error are fine | no port without |
 //! | threads | [`ExitKey`]: a call at a thread's end | none: no thread has a cache, which is right and slow |
 //! | | [`spawn`], [`program_is_loaded`] | false: no background thread |
-//! | libraries | [`stay_loaded`]: the loader keeps the library that this code is part of | nothing: then such a library must not be unloaded |
+//! | libraries | [`stay_loaded`]: the loader keeps the library that this code is part of; false if it goes already | true, and such a library must not be unloaded |
 //! | fork | [`at_fork`] | nothing, where processes do not fork |
 //! | process | [`abort`], [`write_stderr`], [`with_variable`], [`has_environment`], [`read_file`], [`keeping_errno`] (by `errno`) | |
 //!

@@ -27,8 +27,7 @@ static IN_CHILD: Hook = Hook::new();
 /// Registers the handlers, once, at the first slow path.
 pub(crate) fn register() {
     // Relaxed: the flag only picks the one thread that registers.
-    if !REGISTERED.swap(true, Relaxed) {
-        platform::stay_loaded();
+    if platform::stay_loaded() && !REGISTERED.swap(true, Relaxed) {
         platform::at_fork(on_fork, on_parent, on_child);
     }
 }

@@ -124,8 +124,8 @@ fn join(thread: &'static ThreadLocal) -> Option<&'static Member> {
     // from the spans.
     thread.set_phase(Phase::Uncached);
     // The key's destructor will be called.
-    platform::stay_loaded();
-    let Some((member, key)) = claim_member() else {
+    let claimed = if platform::stay_loaded() { claim_member() } else { None };
+    let Some((member, key)) = claimed else {
         thread.set_phase(Phase::New);
         return None;
     };

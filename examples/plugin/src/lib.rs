@@ -19,6 +19,17 @@ extern "C" fn at_start() {
     }
 }
 
+/// With `PLUGIN_ENDS` set, it is used while the loader unloads it.
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static AT_END: extern "C" fn() = at_end;
+
+extern "C" fn at_end() {
+    if std::env::var_os("PLUGIN_ENDS").is_some() {
+        work(1000);
+    }
+}
+
 static BUFFERS: Pool<Vec<u8>> = Pool::with_reset(Vec::new, Vec::clear);
 
 /// Makes so many strings and drops them; their length in all.
