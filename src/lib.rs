@@ -1,6 +1,6 @@
 //! A global allocator in pure Rust. Each thread keeps freed blocks in two tiers, as Go's
-//! `sync.Pool` keeps objects; a tick, twice a second, returns to the operating system what
-//! went unused. One line adopts it:
+//! `sync.Pool` keeps objects; a tick, by default every half second, returns to the operating
+//! system what went unused. One line adopts it:
 //!
 //! ```
 //! #[global_allocator]
@@ -52,8 +52,9 @@
 //! is with the system two ticks later. While the heap grows, epochs end early.
 //!
 //! **Background thread.** Every eighth slow path looks at the clock and does one small step of a
-//! due tick. A process that goes quiet has no slow paths; with [`Neap::background`] a thread
-//! ticks instead, and sleeps without any wake-up once nothing is left to age.
+//! due tick. A process that is idle, or whose threads are served by their magazines, has no slow
+//! paths; with [`Neap::background`] a thread ticks instead, and sleeps without any wake-up once
+//! nothing is left to age.
 //!
 //! | returned to the system | when |
 //! |---|---|

@@ -104,10 +104,11 @@ impl Neap {
         self
     }
 
-    /// Whether a background thread ticks, so that a process gone quiet returns memory too. A
+    /// Whether a background thread ticks, so that memory is returned without slow paths too. A
     /// server should set it.
     ///
-    /// `NEAP_BACKGROUND`; default off. The thread starts at the first need, and again after a fork.
+    /// `NEAP_BACKGROUND`; default off. The thread starts at a thread's eighth
+    /// slow path, and again after a fork.
     /// It blocks all signals, and has a stack of 512 KiB of address space.
     ///
     /// Cost: one wake-up an interval while there is something to age, none after two ticks that
