@@ -32,7 +32,7 @@ pub(super) fn heavy() {
     }
 }
 
-/// Lets other threads run: the lock's holder may have been descheduled.
+/// Waits a little for the lock's holder, which may have been descheduled.
 pub(super) fn wait() {
-    std::thread::yield_now();
+    platform::back_off();
 }

@@ -92,6 +92,12 @@ pub(crate) fn wait(_: &AtomicU32, _: u32, ms: Option<u64>) {
     unsafe { libc::usleep(us as libc::useconds_t) };
 }
 
+/// Sleeps for about 50 µs.
+pub(super) fn nap() {
+    // SAFETY: takes no pointers.
+    unsafe { libc::usleep(50) };
+}
+
 /// Nothing to do: [`wait`] ends by itself.
 pub(crate) fn wake(_: &AtomicU32) {}
 

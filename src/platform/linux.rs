@@ -148,6 +148,15 @@ pub(crate) fn wait(word: &AtomicU32, value: u32, ms: Option<u64>) {
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), WAIT, value, time) };
 }
 
+/// Sleeps for about 50 µs: long enough that another thread gets to run.
+pub(super) fn nap() {
+    const WAIT: libc::c_int = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+    let (word, time) = (AtomicU32::new(0), libc::timespec { tv_sec: 0, tv_nsec: 50_000 });
+    // By the call that every lock uses, which any filter allows.
+    // SAFETY: both live longer than the call.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), WAIT, 0, &raw const time) };
+}
+
 /// Wakes the one thread that waits on the word, if any.
 pub(crate) fn wake(word: &AtomicU32) {
     const WAKE: libc::c_int = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;

@@ -12,7 +12,7 @@
 //! | | `remap`: a mapping's length changed, by moving pages if it may move ([`RESIZES`]) | false: what grows is copied |
 //! | | [`address_space_limit`] | none |
 //! | barrier | [`register_barrier`], [`barrier`]: after it no thread of the process is inside an instruction that began before, and all their earlier stores are visible | false: each thread ages its own cache, if its fast path needs the barrier |
-//! | wait and wake | [`wait`], [`wake`] on a 32-bit word; `yield_now` for locks | wait for a while and check again |
+//! | wait and wake | [`wait`], [`wake`] on a 32-bit word; `yield_now` and `nap` for locks | wait for a while and check again |
 //! | clock | [`now_ms`]: monotonic and cheap; a few milliseconds of error are fine | no port without |
 //! | threads | [`ExitKey`]: a call at a thread's end | none: no thread has a cache, which is right and slow |
 //! | | [`spawn`], [`program_is_loaded`] | false: no background thread |
@@ -43,7 +43,7 @@ use generic as system;
 #[cfg(all(target_os = "linux", not(neap_generic)))]
 use linux as system;
 
-pub(crate) use lock::{Guard, Lock};
+pub(crate) use lock::{Guard, Lock, back_off};
 pub(crate) use mapping::{Mapping, Reservation, reserve};
 pub(crate) use processor::prefetch;
 pub(crate) use system::{
