@@ -1,6 +1,6 @@
 //! Any other Unix: what POSIX has. Everything else reports that it is not there.
 
-use super::unix;
+use super::unix::{self, keeping_errno};
 use core::sync::atomic::AtomicU32;
 use memmap2::MmapMut;
 
@@ -23,7 +23,7 @@ pub(crate) unsafe fn release(start: *mut u8, bytes: usize) -> bool {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANON | libc::MAP_FIXED;
     // `madvise` promises zeros on Linux only; a fresh mapping in the same place does everywhere.
     // SAFETY: by contract, pages of ours that nobody uses, and whole ones.
-    let mapped = unsafe { libc::mmap(start.cast(), bytes, access, flags, -1, 0) };
+    let mapped = keeping_errno(|| unsafe { libc::mmap(start.cast(), bytes, access, flags, -1, 0) });
     if mapped == libc::MAP_FAILED {
         // POSIX lets a failed `MAP_FIXED` leave nothing mapped there, and others would use it.
         unix::write_stderr(b"neap: the system took pages away and gave none back\n");
@@ -89,13 +89,13 @@ pub(crate) fn wait(_: &AtomicU32, _: u32, ms: Option<u64>) {
     // POSIX allows less than a second.
     let us = ms.unwrap_or(1000).saturating_mul(1000).min(999_999);
     // SAFETY: takes no pointers.
-    unsafe { libc::usleep(us as libc::useconds_t) };
+    keeping_errno(|| unsafe { libc::usleep(us as libc::useconds_t) });
 }
 
 /// Sleeps for about 50 µs.
 pub(super) fn nap() {
     // SAFETY: takes no pointers.
-    unsafe { libc::usleep(50) };
+    keeping_errno(|| unsafe { libc::usleep(50) });
 }
 
 /// Nothing to do: [`wait`] ends by itself.

@@ -1,6 +1,7 @@
 //! Linux.
 
-use super::{PAGE, read_file, unix};
+use super::PAGE;
+use super::unix::{self, keeping_errno, read_file};
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use memmap2::{MmapMut, RemapOptions};
@@ -22,7 +23,7 @@ const MADV_COLLAPSE: libc::c_int = 25;
 pub(crate) unsafe fn release(start: *mut u8, bytes: usize) -> bool {
     // SAFETY: by contract, pages of ours that nobody uses, and whole ones.
     unix::are_whole_pages(start, bytes)
-        && unsafe { libc::madvise(start.cast(), bytes, libc::MADV_DONTNEED) == 0 }
+        && keeping_errno(|| unsafe { libc::madvise(start.cast(), bytes, libc::MADV_DONTNEED) == 0 })
 }
 
 /// The same for pages that may be part of a huge page (`part`), which the system
@@ -36,7 +37,7 @@ pub(crate) unsafe fn release_part(start: *mut u8, bytes: usize, part: bool) -> b
     if part && unix::are_whole_pages(start, bytes) {
         // Splits the huge page, since the kernel cannot mark part of one.
         // SAFETY: the same contract; the content is not needed.
-        unsafe { libc::madvise(start.cast(), bytes, libc::MADV_FREE) };
+        keeping_errno(|| unsafe { libc::madvise(start.cast(), bytes, libc::MADV_FREE) });
     }
     // SAFETY: the same contract.
     unsafe { release(start, bytes) }
@@ -52,7 +53,7 @@ pub(crate) unsafe fn release_part(start: *mut u8, bytes: usize, part: bool) -> b
 pub(crate) unsafe fn move_pages(start: *mut u8, bytes: usize, place: *mut u8) -> bool {
     let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
     // SAFETY: by contract, both ranges are ours and nobody uses `place`.
-    let moved = unsafe { libc::mremap(start.cast(), bytes, bytes, flags, place) };
+    let moved = keeping_errno(|| unsafe { libc::mremap(start.cast(), bytes, bytes, flags, place) });
     moved == place.cast()
 }
 
@@ -73,7 +74,7 @@ pub(super) unsafe fn remap(mapping: &mut MmapMut, bytes: usize, may_move: bool) 
 pub(crate) unsafe fn set_huge_pages(start: *mut u8, bytes: usize, huge: bool) {
     let advice = if huge { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
     // SAFETY: by contract a range of ours; its content stays.
-    unsafe { libc::madvise(start.cast(), bytes, advice) };
+    keeping_errno(|| unsafe { libc::madvise(start.cast(), bytes, advice) });
 }
 
 /// Backs a range that holds nothing with one huge page. What is returned of it
@@ -86,7 +87,7 @@ pub(crate) unsafe fn set_huge_pages(start: *mut u8, bytes: usize, huge: bool) {
 pub(crate) unsafe fn make_huge_page(start: *mut u8, bytes: usize) -> bool {
     let mut state = 0;
     // SAFETY: by contract the range is ours alone; `state` holds the byte for one page.
-    unsafe {
+    keeping_errno(|| unsafe {
         set_huge_pages(start, bytes, true);
         start.write_volatile(0);
         let last = start.add(bytes - PAGE);
@@ -95,7 +96,7 @@ pub(crate) unsafe fn make_huge_page(start: *mut u8, bytes: usize) -> bool {
         let huge = resident || libc::madvise(start.cast(), bytes, MADV_COLLAPSE) == 0;
         set_huge_pages(start, bytes, false);
         huge
-    }
+    })
 }
 
 /// Whether to use huge pages: as configured, but never where the system forbids
@@ -132,7 +133,7 @@ const MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED: libc::c_int = 1 << 4;
 
 fn membarrier(command: libc::c_int) -> bool {
     // SAFETY: the call takes no pointers.
-    unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
+    keeping_errno(|| unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 })
 }
 
 /// Sleeps until [`wake`] or until the time is over; not at all unless the word
@@ -145,7 +146,7 @@ pub(crate) fn wait(word: &AtomicU32, value: u32, ms: Option<u64>) {
     });
     let time = time.as_ref().map_or(ptr::null(), ptr::from_ref);
     // SAFETY: the word outlives the call, and so does the time, if any.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), WAIT, value, time) };
+    keeping_errno(|| unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), WAIT, value, time) });
 }
 
 /// Sleeps for about 50 µs: long enough that another thread gets to run.
@@ -154,7 +155,7 @@ pub(super) fn nap() {
     let (word, time) = (AtomicU32::new(0), libc::timespec { tv_sec: 0, tv_nsec: 50_000 });
     // By the call that every lock uses, which any filter allows.
     // SAFETY: both live longer than the call.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), WAIT, 0, &raw const time) };
+    keeping_errno(|| unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), WAIT, 0, &raw const time) });
 }
 
 /// Wakes the one thread that waits on the word, if any.

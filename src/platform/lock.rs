@@ -1,7 +1,7 @@
 //! The spin lock that guards everything more than one thread changes, and how it waits.
 
 use super::system::nap;
-use super::unix::{keeping_errno, yield_now};
+use super::unix::yield_now;
 use core::hint;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -29,7 +29,7 @@ pub(crate) fn back_off() {
     SPINS.store(spins, Relaxed);
     hint::spin_loop();
     if spins.is_multiple_of(SPINS_PER_YIELD * YIELDS_PER_NAP) {
-        keeping_errno(nap);
+        nap();
     } else if spins.is_multiple_of(SPINS_PER_YIELD) {
         yield_now();
     }

@@ -25,7 +25,8 @@
 //! `--cfg neap_generic` has a Linux build take the generic port, so that it is built
 //! and tested too.
 //!
-//! None of these panics. `ExitKey::set`, `spawn` and `at_fork` may allocate, by the C
+//! None of these panics, or changes errno: POSIX has `free` leave it as it was, and a
+//! program may ask for it after it dropped something. `ExitKey::set`, `spawn` and `at_fork` may allocate, by the C
 //! library, and are called without locks; the others may be called with locks held.
 
 mod lock;

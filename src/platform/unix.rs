@@ -22,7 +22,7 @@ pub(crate) fn write_stderr(bytes: &[u8]) -> bool {
 /// 0 if that fails.
 pub(crate) fn read_file(path: &CStr, out: &mut [u8]) -> usize {
     // SAFETY: a C string; the buffer holds that many bytes; the descriptor is ours.
-    unsafe {
+    keeping_errno(|| unsafe {
         let file = libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
         if file < 0 {
             return 0;
@@ -30,7 +30,7 @@ pub(crate) fn read_file(path: &CStr, out: &mut [u8]) -> usize {
         let count = libc::read(file, out.as_mut_ptr().cast(), out.len());
         libc::close(file);
         count.max(0) as usize
-    }
+    })
 }
 
 /// Calls `work` with a variable of the environment, if there is one. To be used at the
@@ -120,7 +120,7 @@ pub(crate) fn spawn(stack: usize, run: extern "C" fn(*mut c_void) -> *mut c_void
         libc::pthread_attr_setstacksize(&mut attributes, stack.max(libc::PTHREAD_STACK_MIN));
         libc::pthread_attr_setdetachstate(&mut attributes, libc::PTHREAD_CREATE_DETACHED);
         let mut thread = mem::zeroed();
-        let failed = libc::pthread_create(&mut thread, &attributes, run, ptr::null_mut());
+        let failed = keeping_errno(|| libc::pthread_create(&mut thread, &attributes, run, ptr::null_mut()));
         libc::pthread_attr_destroy(&mut attributes);
         libc::pthread_sigmask(libc::SIG_SETMASK, &before, ptr::null_mut());
         failed == 0
