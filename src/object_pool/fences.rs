@@ -25,11 +25,14 @@ pub(super) fn light() {
     if SYSTEM.load(Relaxed) == WORKS { compiler_fence(SeqCst) } else { fence(SeqCst) }
 }
 
-/// The others' half: a barrier on every thread of the process.
-pub(super) fn heavy() {
-    if SYSTEM.load(Relaxed) != WORKS || !platform::barrier() {
-        fence(SeqCst);
+/// The others' half: a barrier on every thread of the process. False if the system ran it once and
+/// does not any more, as a filter may be set up late: owners have no fence of their own then.
+pub(super) fn heavy() -> bool {
+    if SYSTEM.load(Relaxed) == WORKS {
+        return platform::barrier();
     }
+    fence(SeqCst);
+    true
 }
 
 /// Waits a little for the lock's holder, which may have been descheduled.
