@@ -13,7 +13,7 @@ pub(crate) type Guard<'a, T> = spin::mutex::SpinMutexGuard<'a, T>;
 /// Spins between two yields: about as long as a lock is held.
 const SPINS_PER_YIELD: u32 = 32;
 /// Yields between two naps.
-const YIELDS_PER_NAP: u32 = 8;
+const YIELDS_PER_NAP: u32 = 16;
 
 /// Waits a little for a lock, or for what another thread is just doing.
 ///
