@@ -105,7 +105,7 @@
 //! | Linux, x86_64, glibc | tested |
 //! | Linux, aarch64, glibc | type-checked only; its portable fast path is tested on x86_64 |
 //! | macOS, FreeBSD | type-checked only; no C API, no huge pages, no limit from a control group |
-//! | Linux with musl | does not compile yet |
+//! | Linux with musl | type-checked only |
 //! | Windows, `no_std` | no |
 //!
 //! `membarrier` (Linux 4.14) is needed to age sleeping threads' caches; without it each thread

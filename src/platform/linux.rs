@@ -140,10 +140,8 @@ fn membarrier(command: libc::c_int) -> bool {
 /// still is `value`.
 pub(crate) fn wait(word: &AtomicU32, value: u32, ms: Option<u64>) {
     const WAIT: libc::c_int = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
-    let time = ms.map(|ms| libc::timespec {
-        tv_sec: (ms / 1000) as libc::time_t,
-        tv_nsec: (ms % 1000 * 1_000_000) as libc::c_long,
-    });
+    let time =
+        ms.map(|ms| libc::timespec { tv_sec: (ms / 1000) as _, tv_nsec: (ms % 1000 * 1_000_000) as _ });
     let time = time.as_ref().map_or(ptr::null(), ptr::from_ref);
     // SAFETY: the word outlives the call, and so does the time, if any.
     keeping_errno(|| unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), WAIT, value, time) });
