@@ -1,6 +1,7 @@
 //! Any other Unix: what POSIX has. Everything else reports that it is not there.
 
 use super::unix::{self, keeping_errno};
+use core::ffi::c_char;
 use core::sync::atomic::AtomicU32;
 use memmap2::MmapMut;
 
@@ -109,6 +110,56 @@ pub(crate) fn now_ms() -> u64 {
 /// The C library knows it before it allocates.
 pub(crate) fn has_environment() -> bool {
     true
+}
+
+/// The variables, each `NAME=value`, and a null at the end; or null.
+pub(super) fn environment() -> *const *const c_char {
+    #[cfg(target_vendor = "apple")]
+    // SAFETY: takes nothing and returns the address of a variable, read as `getenv` does.
+    return unsafe { (*libc::_NSGetEnviron()).cast() };
+    #[cfg(not(target_vendor = "apple"))]
+    return {
+        unsafe extern "C" {
+            static environ: *const *const c_char;
+        }
+        // SAFETY: the C library's variable, read as `getenv` does.
+        unsafe { environ }
+    };
+}
+
+/// Whether the environment is from somebody with no fewer rights than this process. Where the
+/// system does not tell, it is taken for that.
+pub(crate) fn environment_is_trusted() -> bool {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    // SAFETY: no pointers; the kernel always tells this one.
+    return unsafe { libc::getauxval(libc::AT_SECURE) == 0 };
+    #[cfg(any(
+        target_vendor = "apple",
+        target_os = "freebsd",
+        target_os = "dragonfly",
+        target_os = "netbsd",
+        target_os = "openbsd",
+        target_os = "solaris",
+        target_os = "illumos"
+    ))]
+    return {
+        unsafe extern "C" {
+            safe fn issetugid() -> libc::c_int;
+        }
+        issetugid() == 0
+    };
+    #[cfg(not(any(
+        target_os = "linux",
+        target_os = "android",
+        target_vendor = "apple",
+        target_os = "freebsd",
+        target_os = "dragonfly",
+        target_os = "netbsd",
+        target_os = "openbsd",
+        target_os = "solaris",
+        target_os = "illumos"
+    )))]
+    return true;
 }
 
 /// Nothing tells when that is; the first allocations are the program's own.

@@ -2,6 +2,7 @@
 
 use super::PAGE;
 use super::unix::{self, keeping_errno, read_file};
+use core::ffi::c_char;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use memmap2::{MmapMut, RemapOptions};
@@ -170,11 +171,23 @@ pub(crate) fn now_ms() -> u64 {
 
 /// Whether the C library knows the environment yet: the loader allocates before that.
 pub(crate) fn has_environment() -> bool {
+    !environment().is_null()
+}
+
+/// The variables, each `NAME=value`, and a null at the end; or null.
+pub(super) fn environment() -> *const *const c_char {
     unsafe extern "C" {
-        static environ: *const *const core::ffi::c_char;
+        static environ: *const *const c_char;
     }
     // SAFETY: the C library's variable, read as `getenv` does.
-    !unsafe { environ }.is_null()
+    unsafe { environ }
+}
+
+/// Whether the environment is from somebody with no fewer rights than this process. It is not
+/// in a program that is set-user-ID or set-group-ID, or has capabilities of its own.
+pub(crate) fn environment_is_trusted() -> bool {
+    // SAFETY: no pointers; the kernel always tells this one.
+    unsafe { libc::getauxval(libc::AT_SECURE) == 0 }
 }
 
 /// Set once the loader is done and runs the program's initialisers.

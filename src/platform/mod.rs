@@ -17,7 +17,7 @@
 //! | threads | [`ExitKey`]: a call at a thread's end | none: no thread has a cache, which is right and slow |
 //! | | [`spawn`], [`program_is_loaded`] | false: no background thread |
 //! | fork | [`at_fork`] | nothing, where processes do not fork |
-//! | process | [`abort`], [`write_stderr`], [`with_variable`], [`has_environment`], [`read_file`], [`keeping_errno`] (by `errno`) | |
+//! | process | [`abort`], [`write_stderr`], [`each_variable`], [`has_environment`], [`environment_is_trusted`], [`read_file`], [`keeping_errno`] (by `errno`) | |
 //!
 //! Two more places depend on the processor: [`prefetch`] here, and the fast path's
 //! few instructions in `thread_cache/thread_local`.
@@ -48,11 +48,12 @@ pub(crate) use lock::{Guard, Lock, back_off};
 pub(crate) use mapping::{Mapping, Reservation, reserve};
 pub(crate) use processor::prefetch;
 pub(crate) use system::{
-    ADDRESS_BITS, RESIZES, barrier, has_environment, huge_pages, make_huge_page, move_pages, now_ms,
-    program_is_loaded, register_barrier, release, release_part, set_huge_pages, wait, wake,
+    ADDRESS_BITS, RESIZES, barrier, environment_is_trusted, has_environment, huge_pages, make_huge_page,
+    move_pages, now_ms, program_is_loaded, register_barrier, release, release_part, set_huge_pages, wait,
+    wake,
 };
 pub(crate) use unix::{
-    ExitKey, abort, address_space_limit, at_fork, keeping_errno, read_file, spawn, with_variable,
+    ExitKey, abort, address_space_limit, at_fork, each_variable, keeping_errno, read_file, spawn,
     write_stderr,
 };
 

@@ -33,13 +33,27 @@ pub(crate) fn read_file(path: &CStr, out: &mut [u8]) -> usize {
     })
 }
 
-/// Calls `work` with a variable of the environment, if there is one. To be used at the
-/// process's first allocation, before the program can change it.
-pub(crate) fn with_variable<R>(name: &CStr, work: impl FnOnce(&CStr) -> R) -> Option<R> {
-    // SAFETY: a C string; the value lasts until the program changes it, later.
+/// Calls `work` with the name and the value of each variable of the environment whose name
+/// begins with `prefix`. To be used at the process's first allocation, before the program
+/// can change it.
+pub(crate) fn each_variable(prefix: &CStr, mut work: impl FnMut(&[u8], &[u8])) {
+    let mut next = super::system::environment();
+    if next.is_null() {
+        return;
+    }
+    // SAFETY: an array of C strings that ends with a null pointer, and lasts until the program
+    // changes it, later.
     unsafe {
-        let value = libc::getenv(name.as_ptr());
-        (!value.is_null()).then(|| work(CStr::from_ptr(value)))
+        while !(*next).is_null() {
+            if libc::strncmp(*next, prefix.as_ptr(), prefix.count_bytes()) == 0 {
+                let variable = CStr::from_ptr(*next).to_bytes();
+                let mut parts = variable.splitn(2, |&byte| byte == b'=');
+                if let (Some(name), Some(value)) = (parts.next(), parts.next()) {
+                    work(name, value);
+                }
+            }
+            next = next.add(1);
+        }
     }
 }
 
