@@ -172,7 +172,8 @@ pub(super) unsafe fn unlock_after_fork() {
 impl Tick {
     fn is_due(&mut self) -> bool {
         let now = platform::now_ms();
-        if self.since == 0 {
+        // The clock may go back: a process restored elsewhere, or a fake one.
+        if self.since == 0 || now < self.since {
             self.since = now;
         }
         residency::is_due() || now >= self.due()
