@@ -1,6 +1,6 @@
 //! A global allocator in pure Rust. Each thread keeps freed blocks in two tiers, as Go's
-//! `sync.Pool` keeps objects; a tick, twice a second, returns to the operating system what
-//! went unused. One line adopts it:
+//! `sync.Pool` keeps objects; a tick, by default every half second, returns to the operating
+//! system what went unused. One line adopts it:
 //!
 //! ```
 //! #[global_allocator]
@@ -52,8 +52,9 @@
 //! is with the system two ticks later. While the heap grows, epochs end early.
 //!
 //! **Background thread.** Every eighth slow path looks at the clock and does one small step of a
-//! due tick. A process that goes quiet has no slow paths; with [`Neap::background`] a thread
-//! ticks instead, and sleeps without any wake-up once nothing is left to age.
+//! due tick. A process that is idle, or whose threads are served by their magazines, has no slow
+//! paths; with [`Neap::background`] a thread ticks instead, and sleeps without any wake-up once
+//! nothing is left to age.
 //!
 //! | returned to the system | when |
 //! |---|---|
@@ -104,7 +105,7 @@
 //! | Linux, x86_64, glibc | tested |
 //! | Linux, aarch64, glibc | type-checked only; its portable fast path is tested on x86_64 |
 //! | macOS, FreeBSD | type-checked only; no C API, no huge pages, no limit from a control group |
-//! | Linux with musl | does not compile yet |
+//! | Linux with musl | type-checked only |
 //! | Windows, `no_std` | no |
 //!
 //! `membarrier` (Linux 4.14) is needed to age sleeping threads' caches; without it each thread
@@ -112,16 +113,17 @@
 //!
 //! # Settings
 //!
-//! Fixed at the first allocation of the process; the environment overrides the program.
+//! Read at the first allocation of the process; the environment overrides the program, and a later
+//! call both. [`settings`] tells those in force.
 //!
-//! | method | variable | default | unit |
-//! |---|---|---|---|
-//! | [`Neap::tick_interval`] | `NEAP_TICK_INTERVAL_MS` | 500 | milliseconds, at least 1 |
-//! | [`Neap::background`] | `NEAP_BACKGROUND` | off | `0` or `1` |
-//! | [`Neap::thread_pool_bytes`] | `NEAP_THREAD_POOL_BYTES` | 8388608 (8 MiB) | bytes, 0 included |
-//! | [`Neap::limit`] | `NEAP_LIMIT_BYTES` | none | bytes above 0 |
-//! | [`Neap::limit_from_cgroup`] | `NEAP_LIMIT_FROM_CGROUP` | off | `0` or `1` |
-//! | [`Neap::huge_pages`] | `NEAP_HUGE_PAGES` | as the system has it | `0` or `1` |
+//! | method | variable | default | unit | later |
+//! |---|---|---|---|---|
+//! | [`Neap::tick_interval`] | `NEAP_TICK_INTERVAL` | `500ms` | a time, at least 1 ms: `500`, `2s` | [`set_tick_interval`] |
+//! | [`Neap::background`] | `NEAP_BACKGROUND` | off | `1` or `0`, `yes` or `no` | [`set_background`] |
+//! | [`Neap::thread_pool_bytes`] | `NEAP_THREAD_POOL_BYTES` | `8M` | bytes, 0 included: `65536`, `64k` | [`set_thread_pool_bytes`] |
+//! | [`Neap::limit`] | `NEAP_LIMIT_BYTES` | none | bytes, 0 is none: `1073741824`, `1G` | [`set_limit`] |
+//! | [`Neap::limit_from_cgroup`] | `NEAP_LIMIT_FROM_CGROUP` | off | `1` or `0`, `yes` or `no` | |
+//! | [`Neap::huge_pages`] | `NEAP_HUGE_PAGES` | as the system has it | `1` or `0`, `yes` or `no` | |
 //!
 //! # The source
 //!
@@ -156,7 +158,11 @@ mod platform;
 mod reclaim;
 mod thread_cache;
 
+pub use config::settings::SettingSource;
 pub use global::neap::{Neap, good_size};
+pub use global::settings::{
+    Setting, Settings, set_background, set_limit, set_thread_pool_bytes, set_tick_interval, settings,
+};
 pub use global::stats::{ClassStats, Stats, stats};
 pub use object_pool::{Pool, PoolGuard, Tier, TierOrder};
 

@@ -12,7 +12,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
         "base",
         &[&["atomics", "fatal", "size_class", "hook", "residency"], &["epoch", "single_threaded"], &["mod"]],
     ),
-    ("config", &[&["cgroup"], &["settings"], &["soft_limit"]]),
+    ("config", &[&["cgroup", "parse"], &["environment"], &["settings"], &["soft_limit"]]),
     (
         "heap",
         &[
@@ -48,7 +48,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
             &["guard"],
         ],
     ),
-    ("global", &[&["stats", "slow_path"], &["neap"]]),
+    ("global", &[&["stats", "settings", "slow_path"], &["neap"]]),
     ("c_api", &[&["export", "diagnosis"], &["malloc"], &["malloc_family", "operators", "control"], &["mod"]]),
 ];
 

@@ -35,15 +35,32 @@ pub unsafe fn mallopt(neap: &'static Neap, parameter: c_int, _value: c_int) -> c
     1
 }
 
+/// C's `struct mallinfo2`, or with `int`s `struct mallinfo`, which not every C library has.
+#[repr(C)]
+#[derive(Debug)]
+#[expect(missing_docs, reason = "`mallinfo(3)` tells them")]
+pub struct Info<T> {
+    pub arena: T,
+    pub ordblks: T,
+    pub smblks: T,
+    pub hblks: T,
+    pub hblkhd: T,
+    pub usmblks: T,
+    pub fsmblks: T,
+    pub uordblks: T,
+    pub fordblks: T,
+    pub keepcost: T,
+}
+
 /// `mallinfo2`: `arena` is what is resident, `uordblks` what the program has, and
 /// `fordblks` what is free and resident.
 ///
 /// # Safety
 /// None.
-pub unsafe fn mallinfo2(_: &'static Neap) -> libc::mallinfo2 {
+pub unsafe fn mallinfo2(_: &'static Neap) -> Info<usize> {
     let stats = stats();
     let free = stats.resident.saturating_sub(stats.live);
-    libc::mallinfo2 {
+    Info {
         arena: stats.resident,
         ordblks: stats.classes().iter().map(|class| class.free).sum(),
         smblks: stats.classes().iter().map(|class| class.pooled_local + class.pooled_victim).sum(),
@@ -61,11 +78,11 @@ pub unsafe fn mallinfo2(_: &'static Neap) -> libc::mallinfo2 {
 ///
 /// # Safety
 /// None.
-pub unsafe fn mallinfo(neap: &'static Neap) -> libc::mallinfo {
+pub unsafe fn mallinfo(neap: &'static Neap) -> Info<c_int> {
     // SAFETY: it has no contract.
     let info = unsafe { mallinfo2(neap) };
     let cut = |figure: usize| c_int::try_from(figure).unwrap_or(c_int::MAX);
-    libc::mallinfo {
+    Info {
         arena: cut(info.arena),
         ordblks: cut(info.ordblks),
         smblks: cut(info.smblks),

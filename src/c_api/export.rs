@@ -28,8 +28,8 @@ macro_rules! __export_c_api {
             malloc_trim = malloc_trim(pad: usize) -> c_int;
             malloc_stats = malloc_stats() -> ();
             mallopt = mallopt(parameter: c_int, value: c_int) -> c_int;
-            mallinfo = mallinfo() -> $crate::c_api::Info;
-            mallinfo2 = mallinfo2() -> $crate::c_api::Info2;
+            mallinfo = mallinfo() -> $crate::c_api::Info<c_int>;
+            mallinfo2 = mallinfo2() -> $crate::c_api::Info<usize>;
 
             _Znam = new(size: usize) -> *mut c_void;
             _ZnwmRKSt9nothrow_t = new_nothrow(size: usize, tag: *const c_void) -> *mut c_void;

@@ -9,7 +9,7 @@ use crate::heap::large::{self, Backing};
 use crate::heap::live_map;
 use crate::heap::mapped;
 use crate::heap::segment::Segment;
-use crate::platform::{keeping_errno, prefetch};
+use crate::platform::prefetch;
 use crate::thread_cache::thread_local::{open_slot, pop_slot, push, push_at, this_thread};
 use core::ffi::c_void;
 use core::ptr;
@@ -237,7 +237,7 @@ pub(super) fn alloc_growing(neap: &'static Neap, size: usize) -> *mut c_void {
 #[cold]
 #[inline(never)]
 fn spill(block: usize, class: usize, neap: &'static Neap) {
-    keeping_errno(|| slow_path::spill_without_joining(&neap.settings, class, block));
+    slow_path::spill_without_joining(&neap.settings, class, block);
 }
 
 /// Frees what the fast path does not: a block of another class than the one last freed or
@@ -258,7 +258,7 @@ fn free_slow(block: usize, neap: &'static Neap) {
         // SAFETY: a class, and the block was live, so it is the caller's to free.
         Live::Pooled(class) if unsafe { push(class, block) } => {}
         Live::Pooled(class) => spill(block, class, neap),
-        Live::Large(backing) => keeping_errno(|| slow_path::free_backed(&neap.settings, block, backing)),
+        Live::Large(backing) => slow_path::free_backed(&neap.settings, block, backing),
     }
 }
 

@@ -60,7 +60,7 @@ fn in_place(live: Live, usable: usize, block: *mut c_void, size: usize) -> Optio
         Live::Large(Backing::Run) => size > POOLED_MAX && size <= RUN_MAX,
         Live::Large(Backing::Mapping) => size > POOLED_MAX,
     };
-    let resized = if fits { keeping_errno(|| slow_path::resize_large(block as usize, size)) } else { None };
+    let resized = if fits { slow_path::resize_large(block as usize, size) } else { None };
     resized.map(<*mut u8>::cast).or_else(|| still_fits(usable, size).then_some(block))
 }
 

@@ -12,8 +12,7 @@ mod malloc;
 mod malloc_family;
 mod operators;
 
-pub use control::{mallinfo, mallinfo2, malloc_stats, malloc_trim, mallopt};
-pub use libc::{mallinfo as Info, mallinfo2 as Info2};
+pub use control::{Info, mallinfo, mallinfo2, malloc_stats, malloc_trim, mallopt};
 pub use malloc::{calloc, free, malloc, malloc_usable_size};
 pub use malloc_family::{
     aligned_alloc, free_aligned_sized, free_sized, memalign, posix_memalign, pvalloc, realloc, reallocarray,

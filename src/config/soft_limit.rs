@@ -52,6 +52,14 @@ fn is_reached(limit: usize, more: usize) -> bool {
     resident.saturating_add(more) >= RESIDENT_AT_PURGE.load(Relaxed).saturating_add(limit / PURGE_EVERY)
 }
 
+/// Changes the limit, or lifts it if `bytes` is 0. What is free may have to go back at once,
+/// whatever the last purge left.
+pub(crate) fn set(bytes: usize) {
+    settings::set_limit(bytes);
+    RESIDENT_AT_PURGE.store(0, Relaxed);
+    settings::set_near_limit(left_if_near().is_some());
+}
+
 /// Everything free went back, and `more` bytes come next.
 pub(crate) fn note_purge(more: usize) {
     RESIDENT_AT_PURGE.store(resident().saturating_add(more), Relaxed);

@@ -2,7 +2,7 @@
 //! paths, inlined into the caller, and the settings.
 
 use crate::base::size_class::{PAGE, Placement, block_size, placement};
-use crate::config::settings::Settings;
+use crate::config::settings::{Settings, whole_ms};
 use crate::global::slow_path;
 use crate::thread_cache::thread_local::{pop, push};
 use core::alloc::{GlobalAlloc, Layout};
@@ -23,10 +23,17 @@ use core::time::Duration;
 /// # Settings
 ///
 /// Each method below is a setting, with its default, its unit, and the environment variable that
-/// overrides it, for programs that can't be rebuilt. An invalid value of a variable is reported
-/// once on standard error and ignored. All are read once, at the first allocation of the process;
-/// a process has one heap, whatever number of `Neap`s it has, and the first one used decides.
-/// `docs/settings.md` has recipes for a server, a command-line tool and a container.
+/// overrides it, for programs that can't be rebuilt: `256M`, `2s` and `yes` are understood. An
+/// invalid value, or an unknown name that begins with `NEAP_`, is reported once on standard error
+/// and ignored. In a set-user-ID or set-group-ID program the environment sets nothing.
+///
+/// All are read once, at the first allocation of the process; a process has one heap, whatever
+/// number of `Neap`s it has, and the first one used decides. Those for which it makes sense can be
+/// changed later: [`set_tick_interval`](crate::set_tick_interval),
+/// [`set_background`](crate::set_background),
+/// [`set_thread_pool_bytes`](crate::set_thread_pool_bytes), [`set_limit`](crate::set_limit).
+/// [`settings`](crate::settings) tells those in force. `docs/settings.md` has recipes for a server,
+/// a command-line tool and a container.
 ///
 /// # Layouts
 ///
@@ -74,7 +81,8 @@ impl Neap {
 
     /// How long an epoch lasts. What a program stopped using is returned after two.
     ///
-    /// `NEAP_TICK_INTERVAL_MS`; default 500 ms. Rounded down to whole milliseconds; what is shorter
+    /// `NEAP_TICK_INTERVAL`, such as `500`, `500ms` or `2s` (or by its older name,
+    /// `NEAP_TICK_INTERVAL_MS`); default 500 ms. Rounded down to whole milliseconds; what is shorter
     /// counts as 1. Epochs also end early while the heap grows, and near the soft limit. Ticks are
     /// driven by allocation activity unless [`background`](Self::background) is on.
     ///
@@ -95,19 +103,15 @@ impl Neap {
     /// # }
     /// ```
     pub const fn tick_interval(mut self, interval: Duration) -> Self {
-        let ms = interval.as_millis();
-        self.settings.tick_interval_ms = match ms {
-            0 => 1,
-            ms if ms > u64::MAX as u128 => u64::MAX,
-            ms => ms as u64,
-        };
+        self.settings.tick_interval_ms = Some(whole_ms(interval));
         self
     }
 
-    /// Whether a background thread ticks, so that a process gone quiet returns memory too. A
+    /// Whether a background thread ticks, so that memory is returned without slow paths too. A
     /// server should set it.
     ///
-    /// `NEAP_BACKGROUND`; default off. The thread starts at the first need, and again after a fork.
+    /// `NEAP_BACKGROUND`, `1` or `0`; default off. The thread starts at a thread's eighth
+    /// slow path, and again after a fork.
     /// It blocks all signals, and has a stack of 512 KiB of address space.
     ///
     /// Cost: one wake-up an interval while there is something to age, none after two ticks that
@@ -130,13 +134,13 @@ impl Neap {
     /// # }
     /// ```
     pub const fn background(mut self, on: bool) -> Self {
-        self.settings.background = on;
+        self.settings.background = Some(on);
         self
     }
 
     /// How many bytes of freed blocks one thread may keep in its local tier.
     ///
-    /// `NEAP_THREAD_POOL_BYTES`, in bytes; default 8 MiB. One size class never keeps more than
+    /// `NEAP_THREAD_POOL_BYTES`, such as `65536` or `64k`; default 8 MiB. One size class never keeps more than
     /// 512 KiB. The victims come on top, until the next tick. Near the soft limit it is an eighth.
     ///
     /// Cost: lower bounds mean more trips to the spans, some ten nanoseconds a block. With 0 every
@@ -152,14 +156,15 @@ impl Neap {
     /// # }
     /// ```
     pub const fn thread_pool_bytes(mut self, bytes: usize) -> Self {
-        self.settings.thread_pool_bytes = bytes;
+        self.settings.thread_pool_bytes = Some(bytes);
         self
     }
 
     /// A soft limit: how many bytes of memory for blocks, live or free, the process should stay
     /// below, by Neap's own count.
     ///
-    /// `NEAP_LIMIT_BYTES`, in bytes; default none. 0 is no limit here, and invalid in the variable.
+    /// `NEAP_LIMIT_BYTES`, such as `1073741824` or `1G`; default none. 0 is no limit, in the variable
+    /// too.
     ///
     /// Above three quarters of it epochs are an eighth as long, or end after a quarter of what is
     /// left was newly touched; threads keep an eighth of
@@ -181,7 +186,7 @@ impl Neap {
     /// # }
     /// ```
     pub const fn limit(mut self, bytes: usize) -> Self {
-        self.settings.limit = if bytes == 0 { usize::MAX } else { bytes };
+        self.settings.limit = Some(bytes);
         self
     }
 
@@ -189,7 +194,7 @@ impl Neap {
     /// the group's and its parents', version 1 or 2 (Linux). The lower of it and
     /// [`limit`](Self::limit) counts.
     ///
-    /// `NEAP_LIMIT_FROM_CGROUP`; default off. Read once, at the first allocation; a group without a
+    /// `NEAP_LIMIT_FROM_CGROUP`, `1` or `0`; default off. Read once, at the first allocation; a group without a
     /// limit changes nothing. A group also counts code, stacks and files read: a program with much
     /// of these sets a lower limit by hand.
     ///
@@ -205,14 +210,14 @@ impl Neap {
     /// # }
     /// ```
     pub const fn limit_from_cgroup(mut self, on: bool) -> Self {
-        self.settings.limit_from_cgroup = on;
+        self.settings.limit_from_cgroup = Some(on);
         self
     }
 
     /// Whether a heap whose growth lasts takes transparent huge pages for it (Linux): 2 MiB in one
     /// page fault, and fewer misses of the address translation afterwards.
     ///
-    /// `NEAP_HUGE_PAGES`; by default as the system has it: on where
+    /// `NEAP_HUGE_PAGES`, `1` or `0`; by default as the system has it: on where
     /// `/sys/kernel/mm/transparent_hugepage/enabled` is `always`, else off. Where that is `never`
     /// they are off whatever is set here.
     ///

@@ -17,7 +17,7 @@ pub(super) struct BiasedLock<T> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: one thread at a time reaches the value, see `enter` and `take`.
+// SAFETY: one thread at a time reaches the value, see `enter`, `take` and `take_as_owner`.
 unsafe impl<T: Send> Sync for BiasedLock<T> {}
 
 impl<T> BiasedLock<T> {
@@ -44,26 +44,46 @@ impl<T> BiasedLock<T> {
         result
     }
 
-    /// Runs `work` for any thread, including the owner; waits for others.
+    /// Runs `work` for another thread than the owner; waits for others. None if the system
+    /// runs no barrier any more: then nothing tells when the owner is not inside.
     ///
     /// # Safety
     /// `work` runs no code that could come back to this lock.
-    pub(super) unsafe fn take<R>(&self, work: impl FnOnce(&mut T) -> R) -> R {
-        // Acquire pairs with the release below, by the last thread that took it.
+    pub(super) unsafe fn take<R>(&self, work: impl FnOnce(&mut T) -> R) -> Option<R> {
+        self.wait_and_take();
+        let fenced = fences::heavy();
+        if fenced {
+            // Acquire pairs with the release that ends `enter`.
+            while self.busy.load(Acquire) {
+                fences::wait();
+            }
+        }
+        // SAFETY: the lock is ours and the owner is not inside. If it comes now, it sees `taken`.
+        let result = fenced.then(|| work(unsafe { &mut *self.value.get() }));
+        // Release pairs with the acquires of `taken` in `wait_and_take` and `enter`.
+        self.taken.store(false, Release);
+        result
+    }
+
+    /// Runs `work` for the owner, also if another thread has the lock now, for which it waits.
+    /// Or for any thread, if the lock never has an owner.
+    ///
+    /// # Safety
+    /// As for [`enter`](Self::enter), or nobody ever enters.
+    pub(super) unsafe fn take_as_owner<R>(&self, work: impl FnOnce(&mut T) -> R) -> R {
+        self.wait_and_take();
+        // SAFETY: the lock is ours, and the owner, which is this thread or nobody, is not inside.
+        let result = work(unsafe { &mut *self.value.get() });
+        // Release pairs as in `take`.
+        self.taken.store(false, Release);
+        result
+    }
+
+    fn wait_and_take(&self) {
+        // Acquire pairs with the release of the last thread that took it.
         while self.taken.compare_exchange_weak(false, true, Acquire, Relaxed).is_err() {
             fences::wait();
         }
-        fences::heavy();
-        // Acquire pairs with the release that ends `enter`.
-        while self.busy.load(Acquire) {
-            fences::wait();
-        }
-        // SAFETY: the lock is ours and the owner is not inside. If it comes now, it sees
-        // `taken`. (If this is the owner, it is not inside `enter`.)
-        let result = work(unsafe { &mut *self.value.get() });
-        // Release pairs with the acquires of `taken` here and in `enter`.
-        self.taken.store(false, Release);
-        result
     }
 
     /// In a fork's child: a thread that was inside does not exist there, and may have left

@@ -25,14 +25,17 @@ pub(super) fn light() {
     if SYSTEM.load(Relaxed) == WORKS { compiler_fence(SeqCst) } else { fence(SeqCst) }
 }
 
-/// The others' half: a barrier on every thread of the process.
-pub(super) fn heavy() {
-    if SYSTEM.load(Relaxed) != WORKS || !platform::barrier() {
-        fence(SeqCst);
+/// The others' half: a barrier on every thread of the process. False if the system ran it once and
+/// does not any more, as a filter may be set up late: owners have no fence of their own then.
+pub(super) fn heavy() -> bool {
+    if SYSTEM.load(Relaxed) == WORKS {
+        return platform::barrier();
     }
+    fence(SeqCst);
+    true
 }
 
-/// Lets other threads run: the lock's holder may have been descheduled.
+/// Waits a little for the lock's holder, which may have been descheduled.
 pub(super) fn wait() {
-    std::thread::yield_now();
+    platform::back_off();
 }

@@ -242,8 +242,8 @@ impl<T: Send + 'static, F> Pool<T, F> {
         let shards = self.shards()?;
         let own = shards.own_or_common();
         drop(own.catch_up());
-        let local = || own.steal(Tier::Local).or_else(|| shards.steal_local(own));
-        let victim = || shards.steal_victim(own);
+        let local = || own.steal(Tier::Local).or_else(|| shards.steal_local(&own));
+        let victim = || shards.steal_victim(&own);
         match self.order {
             TierOrder::LocalFirst => local().or_else(victim),
             TierOrder::VictimFirst => victim().or_else(local),

@@ -98,19 +98,52 @@ impl<T> Shard<T> {
         }
     }
 
-    /// Takes an object out of a tier, from any thread.
-    pub(super) fn steal(&self, tier: Tier) -> Option<T> {
-        if self.len(tier) == 0 {
-            return None;
-        }
-        self.with(|tiers| tiers.of(tier).pop())
+    /// The shard, as its owner reaches it.
+    ///
+    /// # Safety
+    /// The calling thread has this shard's number, or no thread ever has.
+    pub(super) unsafe fn as_owner(&self) -> Reached<'_, T> {
+        Reached { shard: self, owned: true }
     }
 
-    /// Moves half of the local tier, at least one object, to `out`, from any thread. Never
+    /// The shard, as other threads reach it: at the price of a barrier each time, and not
+    /// at all where the system refuses one by now.
+    pub(super) fn as_other(&self) -> Reached<'_, T> {
+        Reached { shard: self, owned: false }
+    }
+
+    /// In a fork's child: see [`BiasedLock::reset_in_child`].
+    ///
+    /// # Safety
+    /// There is no other thread, and the caller is not in the shard.
+    pub(super) unsafe fn reset_in_child(&self) {
+        // SAFETY: the same contract.
+        unsafe { self.tiers.reset_in_child(Tiers::new()) };
+        // SAFETY: the same contract.
+        unsafe { self.as_owner() }.with(|_| ());
+    }
+}
+
+/// A shard and how it is reached. Where that fails, every tier looks empty.
+pub(super) struct Reached<'a, T> {
+    pub(super) shard: &'a Shard<T>,
+    owned: bool,
+}
+
+impl<T> Reached<'_, T> {
+    /// Takes an object out of a tier.
+    pub(super) fn steal(&self, tier: Tier) -> Option<T> {
+        if self.shard.len(tier) == 0 {
+            return None;
+        }
+        self.with(|tiers| tiers.of(tier).pop()).flatten()
+    }
+
+    /// Moves half of the local tier, at least one object, to `out`. Never
     /// more than `out` has room for.
     pub(super) fn steal_half(&self, out: &mut Vec<T>) {
         let most = out.capacity() - out.len();
-        if self.len(Tier::Local) > 0 {
+        if self.shard.len(Tier::Local) > 0 {
             self.with(|tiers| {
                 let keep = (tiers.local.len() / 2).max(tiers.local.len().saturating_sub(most));
                 out.extend(tiers.local.drain(keep..));
@@ -118,12 +151,12 @@ impl<T> Shard<T> {
         }
     }
 
-    /// Puts objects into the local tier, from any thread. Grows it outside the lock, since
+    /// Puts objects into the local tier. Grows it outside the lock, since
     /// allocating may come back here.
     pub(super) fn put(&self, objects: &mut Vec<T>) {
         let mut larger = Vec::new();
         loop {
-            let wanted = self.with(|tiers| {
+            let full = self.with(|tiers| {
                 let wanted = tiers.local.len() + objects.len();
                 if wanted > tiers.local.capacity() {
                     if wanted > larger.capacity() {
@@ -135,9 +168,7 @@ impl<T> Shard<T> {
                 tiers.local.append(objects);
                 0
             });
-            if wanted == 0 {
-                return;
-            }
+            let Some(wanted @ 1..) = full else { return };
             larger.reserve_exact((wanted * 2).max(8));
         }
     }
@@ -145,7 +176,7 @@ impl<T> Shard<T> {
     /// Ends an epoch: local objects become victims. Returns the old victims, for the caller
     /// to drop outside every lock.
     pub(super) fn age(&self) -> Vec<T> {
-        self.with(|tiers| mem::replace(&mut tiers.victim, mem::take(&mut tiers.local)))
+        self.with(|tiers| mem::replace(&mut tiers.victim, mem::take(&mut tiers.local))).unwrap_or_default()
     }
 
     /// Ends the epochs that have passed since the last call; returns what to drop.
@@ -165,32 +196,25 @@ impl<T> Shard<T> {
                 _ => [mem::take(&mut tiers.victim), local],
             }
         })
+        .unwrap_or_default()
     }
 
     /// Takes out all objects, for the caller to drop.
     pub(super) fn empty(&self) -> [Vec<T>; 2] {
-        self.with(|tiers| [mem::take(&mut tiers.victim), mem::take(&mut tiers.local)])
+        self.with(|tiers| [mem::take(&mut tiers.victim), mem::take(&mut tiers.local)]).unwrap_or_default()
     }
 
-    /// In a fork's child: see [`BiasedLock::reset_in_child`].
-    ///
-    /// # Safety
-    /// There is no other thread, and the caller is not in the shard.
-    pub(super) unsafe fn reset_in_child(&self) {
-        // SAFETY: the same contract.
-        unsafe { self.tiers.reset_in_child(Tiers::new()) };
-        self.with(|_| ());
-    }
-
-    fn with<R>(&self, work: impl FnOnce(&mut Tiers<T>) -> R) -> R {
+    fn with<R>(&self, work: impl FnOnce(&mut Tiers<T>) -> R) -> Option<R> {
         let work = |tiers: &mut Tiers<T>| {
             let result = work(tiers);
-            self.locals.store(tiers.local.len(), Relaxed);
-            self.victims.store(tiers.victim.len(), Relaxed);
+            self.shard.locals.store(tiers.local.len(), Relaxed);
+            self.shard.victims.store(tiers.victim.len(), Relaxed);
             result
         };
-        // SAFETY: the callers' closures only move objects, which runs no code of the program.
-        unsafe { self.tiers.take(work) }
+        let lock = &self.shard.tiers;
+        // SAFETY: the callers' closures only move objects, which runs no code of the program;
+        // and `owned` is true for the owner only, by `as_owner`.
+        unsafe { if self.owned { Some(lock.take_as_owner(work)) } else { lock.take(work) } }
     }
 }
 
@@ -215,12 +239,14 @@ mod tests {
     fn a_late_look_at_the_clock_ages_nothing() {
         super::super::fences::prepare();
         let shard = Shard::new();
+        // SAFETY: no thread has it by number.
+        let shard = unsafe { shard.as_owner() };
         let now = epoch::current() + 1000;
         shard.catch_up_to(now);
         shard.put(&mut vec![1]);
         assert_eq!(shard.catch_up_to(now - 1), [vec![], vec![]]);
-        assert_eq!((shard.len(Tier::Local), shard.len(Tier::Victim)), (1, 0));
+        assert_eq!((shard.shard.len(Tier::Local), shard.shard.len(Tier::Victim)), (1, 0));
         assert_eq!(shard.catch_up_to(now + 1), [vec![], vec![]]);
-        assert_eq!((shard.len(Tier::Local), shard.len(Tier::Victim)), (0, 1));
+        assert_eq!((shard.shard.len(Tier::Local), shard.shard.len(Tier::Victim)), (0, 1));
     }
 }

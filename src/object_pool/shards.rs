@@ -3,7 +3,7 @@
 
 use super::all_pools::AgedPool;
 use super::fences;
-use super::shard::{Shard, Tier};
+use super::shard::{Reached, Shard, Tier};
 use super::thread_number::{self, THREADS};
 use core::ptr;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Release};
@@ -38,31 +38,52 @@ impl<T> Shards<T> {
     }
 
     /// The same, made if need be, or the common one for a thread without a number.
-    pub(super) fn own_or_common(&self) -> &Shard<T> {
-        let Some(number) = thread_number::assign() else { return &self.common };
+    pub(super) fn own_or_common(&self) -> Reached<'_, T> {
+        let Some(number) = thread_number::assign() else { return self.common() };
         if let Some(shard) = self.own() {
-            return shard;
+            // SAFETY: the shard of this thread's number.
+            return unsafe { shard.as_owner() };
         }
         let shard = Box::into_raw(Box::new(Shard::new()));
         // In this order, so that a fork in between leaves no shard out. Release pairs with
         // the acquires in `own` and `all`.
         self.end.fetch_max(number + 1, AcqRel);
         self.table[number].store(shard, Release);
-        // SAFETY: just made; freed with the pool.
-        unsafe { &*shard }
+        // SAFETY: just made, with this thread's number; freed with the pool.
+        unsafe { (*shard).as_owner() }
     }
 
-    /// Every shard.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Shard<T>> {
-        let numbered = self.table[..self.end.load(Acquire)].iter();
+    /// The shard that no thread owns.
+    fn common(&self) -> Reached<'_, T> {
+        // SAFETY: it has no number.
+        unsafe { self.common.as_owner() }
+    }
+
+    /// Every shard, as the calling thread reaches it.
+    pub(super) fn all<'a>(&'a self) -> impl Iterator<Item = Reached<'a, T>> {
+        let own = self.own();
+        let reach = move |shard: &'a Shard<T>| match own {
+            // SAFETY: the shard of this thread's number.
+            Some(own) if ptr::eq(shard, own) => unsafe { own.as_owner() },
+            _ => shard.as_other(),
+        };
+        self.numbered().map(reach).chain([self.common()])
+    }
+
+    /// Every shard that has a number.
+    fn numbered(&self) -> impl Iterator<Item = &Shard<T>> {
+        let places = self.table[..self.end.load(Acquire)].iter();
         // SAFETY: as in `own`.
-        numbered.filter_map(|place| unsafe { place.load(Acquire).as_ref() }).chain([&self.common])
+        places.filter_map(|place| unsafe { place.load(Acquire).as_ref() })
     }
 
     /// An object from another thread's local tier; moves some more to `own`.
-    pub(super) fn steal_local(&self, own: &Shard<T>) -> Option<T> {
+    pub(super) fn steal_local(&self, own: &Reached<'_, T>) -> Option<T> {
         let mut stolen = Vec::new();
-        for other in self.all().filter(|other| !ptr::eq(*other, own) && other.len(Tier::Local) > 0) {
+        for other in self.all().filter(|other| !ptr::eq(other.shard, own.shard)) {
+            if other.shard.len(Tier::Local) == 0 {
+                continue;
+            }
             stolen.reserve_exact(MAX_STOLEN);
             other.steal_half(&mut stolen);
             if let Some(object) = stolen.pop() {
@@ -74,12 +95,12 @@ impl<T> Shards<T> {
     }
 
     /// An object from any victim tier, the thread's own first.
-    pub(super) fn steal_victim(&self, own: &Shard<T>) -> Option<T> {
+    pub(super) fn steal_victim(&self, own: &Reached<'_, T>) -> Option<T> {
         own.steal(Tier::Victim).or_else(|| self.all().find_map(|shard| shard.steal(Tier::Victim)))
     }
 
     pub(super) fn len(&self, tier: Tier) -> usize {
-        self.all().map(|shard| shard.len(tier)).sum()
+        self.numbered().chain([&self.common]).map(|shard| shard.len(tier)).sum()
     }
 }
 
@@ -91,7 +112,7 @@ impl<T: Send> AgedPool for Shards<T> {
     }
 
     unsafe fn reset_all_in_child(&self) {
-        for shard in self.all() {
+        for shard in self.numbered().chain([&self.common]) {
             // SAFETY: the same contract.
             unsafe { shard.reset_in_child() };
         }

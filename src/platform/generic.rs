@@ -1,6 +1,7 @@
 //! Any other Unix: what POSIX has. Everything else reports that it is not there.
 
-use super::unix;
+use super::unix::{self, keeping_errno};
+use core::ffi::c_char;
 use core::sync::atomic::AtomicU32;
 use memmap2::MmapMut;
 
@@ -23,7 +24,7 @@ pub(crate) unsafe fn release(start: *mut u8, bytes: usize) -> bool {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANON | libc::MAP_FIXED;
     // `madvise` promises zeros on Linux only; a fresh mapping in the same place does everywhere.
     // SAFETY: by contract, pages of ours that nobody uses, and whole ones.
-    let mapped = unsafe { libc::mmap(start.cast(), bytes, access, flags, -1, 0) };
+    let mapped = keeping_errno(|| unsafe { libc::mmap(start.cast(), bytes, access, flags, -1, 0) });
     if mapped == libc::MAP_FAILED {
         // POSIX lets a failed `MAP_FIXED` leave nothing mapped there, and others would use it.
         unix::write_stderr(b"neap: the system took pages away and gave none back\n");
@@ -89,7 +90,13 @@ pub(crate) fn wait(_: &AtomicU32, _: u32, ms: Option<u64>) {
     // POSIX allows less than a second.
     let us = ms.unwrap_or(1000).saturating_mul(1000).min(999_999);
     // SAFETY: takes no pointers.
-    unsafe { libc::usleep(us as libc::useconds_t) };
+    keeping_errno(|| unsafe { libc::usleep(us as libc::useconds_t) });
+}
+
+/// Sleeps for about 50 µs.
+pub(super) fn nap() {
+    // SAFETY: takes no pointers.
+    keeping_errno(|| unsafe { libc::usleep(50) });
 }
 
 /// Nothing to do: [`wait`] ends by itself.
@@ -103,6 +110,56 @@ pub(crate) fn now_ms() -> u64 {
 /// The C library knows it before it allocates.
 pub(crate) fn has_environment() -> bool {
     true
+}
+
+/// The variables, each `NAME=value`, and a null at the end; or null.
+pub(super) fn environment() -> *const *const c_char {
+    #[cfg(target_vendor = "apple")]
+    // SAFETY: takes nothing and returns the address of a variable, read as `getenv` does.
+    return unsafe { (*libc::_NSGetEnviron()).cast() };
+    #[cfg(not(target_vendor = "apple"))]
+    return {
+        unsafe extern "C" {
+            static environ: *const *const c_char;
+        }
+        // SAFETY: the C library's variable, read as `getenv` does.
+        unsafe { environ }
+    };
+}
+
+/// Whether the environment is from somebody with no fewer rights than this process. Where the
+/// system does not tell, it is taken for that.
+pub(crate) fn environment_is_trusted() -> bool {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    // SAFETY: no pointers; the kernel always tells this one.
+    return unsafe { libc::getauxval(libc::AT_SECURE) == 0 };
+    #[cfg(any(
+        target_vendor = "apple",
+        target_os = "freebsd",
+        target_os = "dragonfly",
+        target_os = "netbsd",
+        target_os = "openbsd",
+        target_os = "solaris",
+        target_os = "illumos"
+    ))]
+    return {
+        unsafe extern "C" {
+            safe fn issetugid() -> libc::c_int;
+        }
+        issetugid() == 0
+    };
+    #[cfg(not(any(
+        target_os = "linux",
+        target_os = "android",
+        target_vendor = "apple",
+        target_os = "freebsd",
+        target_os = "dragonfly",
+        target_os = "netbsd",
+        target_os = "openbsd",
+        target_os = "solaris",
+        target_os = "illumos"
+    )))]
+    return true;
 }
 
 /// Nothing tells when that is; the first allocations are the program's own.

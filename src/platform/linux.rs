@@ -1,6 +1,8 @@
 //! Linux.
 
-use super::{PAGE, library, read_file, unix};
+use super::unix::{self, keeping_errno, read_file};
+use super::{PAGE, library};
+use core::ffi::c_char;
 use core::ptr;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
@@ -23,7 +25,7 @@ const MADV_COLLAPSE: libc::c_int = 25;
 pub(crate) unsafe fn release(start: *mut u8, bytes: usize) -> bool {
     // SAFETY: by contract, pages of ours that nobody uses, and whole ones.
     unix::are_whole_pages(start, bytes)
-        && unsafe { libc::madvise(start.cast(), bytes, libc::MADV_DONTNEED) == 0 }
+        && keeping_errno(|| unsafe { libc::madvise(start.cast(), bytes, libc::MADV_DONTNEED) == 0 })
 }
 
 /// The same for pages that may be part of a huge page (`part`), which the system
@@ -37,7 +39,7 @@ pub(crate) unsafe fn release_part(start: *mut u8, bytes: usize, part: bool) -> b
     if part && unix::are_whole_pages(start, bytes) {
         // Splits the huge page, since the kernel cannot mark part of one.
         // SAFETY: the same contract; the content is not needed.
-        unsafe { libc::madvise(start.cast(), bytes, libc::MADV_FREE) };
+        keeping_errno(|| unsafe { libc::madvise(start.cast(), bytes, libc::MADV_FREE) });
     }
     // SAFETY: the same contract.
     unsafe { release(start, bytes) }
@@ -53,7 +55,7 @@ pub(crate) unsafe fn release_part(start: *mut u8, bytes: usize, part: bool) -> b
 pub(crate) unsafe fn move_pages(start: *mut u8, bytes: usize, place: *mut u8) -> bool {
     let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
     // SAFETY: by contract, both ranges are ours and nobody uses `place`.
-    let moved = unsafe { libc::mremap(start.cast(), bytes, bytes, flags, place) };
+    let moved = keeping_errno(|| unsafe { libc::mremap(start.cast(), bytes, bytes, flags, place) });
     moved == place.cast()
 }
 
@@ -74,7 +76,7 @@ pub(super) unsafe fn remap(mapping: &mut MmapMut, bytes: usize, may_move: bool) 
 pub(crate) unsafe fn set_huge_pages(start: *mut u8, bytes: usize, huge: bool) {
     let advice = if huge { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
     // SAFETY: by contract a range of ours; its content stays.
-    unsafe { libc::madvise(start.cast(), bytes, advice) };
+    keeping_errno(|| unsafe { libc::madvise(start.cast(), bytes, advice) });
 }
 
 /// Backs a range that holds nothing with one huge page. What is returned of it
@@ -87,7 +89,7 @@ pub(crate) unsafe fn set_huge_pages(start: *mut u8, bytes: usize, huge: bool) {
 pub(crate) unsafe fn make_huge_page(start: *mut u8, bytes: usize) -> bool {
     let mut state = 0;
     // SAFETY: by contract the range is ours alone; `state` holds the byte for one page.
-    unsafe {
+    keeping_errno(|| unsafe {
         set_huge_pages(start, bytes, true);
         start.write_volatile(0);
         let last = start.add(bytes - PAGE);
@@ -96,7 +98,7 @@ pub(crate) unsafe fn make_huge_page(start: *mut u8, bytes: usize) -> bool {
         let huge = resident || libc::madvise(start.cast(), bytes, MADV_COLLAPSE) == 0;
         set_huge_pages(start, bytes, false);
         huge
-    }
+    })
 }
 
 /// Whether to use huge pages: as configured, but never where the system forbids
@@ -133,20 +135,27 @@ const MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED: libc::c_int = 1 << 4;
 
 fn membarrier(command: libc::c_int) -> bool {
     // SAFETY: the call takes no pointers.
-    unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
+    keeping_errno(|| unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 })
 }
 
 /// Sleeps until [`wake`] or until the time is over; not at all unless the word
 /// still is `value`.
 pub(crate) fn wait(word: &AtomicU32, value: u32, ms: Option<u64>) {
     const WAIT: libc::c_int = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
-    let time = ms.map(|ms| libc::timespec {
-        tv_sec: (ms / 1000) as libc::time_t,
-        tv_nsec: (ms % 1000 * 1_000_000) as libc::c_long,
-    });
+    let time =
+        ms.map(|ms| libc::timespec { tv_sec: (ms / 1000) as _, tv_nsec: (ms % 1000 * 1_000_000) as _ });
     let time = time.as_ref().map_or(ptr::null(), ptr::from_ref);
     // SAFETY: the word outlives the call, and so does the time, if any.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), WAIT, value, time) };
+    keeping_errno(|| unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), WAIT, value, time) });
+}
+
+/// Sleeps for about 50 µs: long enough that another thread gets to run.
+pub(super) fn nap() {
+    const WAIT: libc::c_int = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+    let (word, time) = (AtomicU32::new(0), libc::timespec { tv_sec: 0, tv_nsec: 50_000 });
+    // By the call that every lock uses, which any filter allows.
+    // SAFETY: both live longer than the call.
+    keeping_errno(|| unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), WAIT, 0, &raw const time) });
 }
 
 /// Wakes the one thread that waits on the word, if any.
@@ -163,11 +172,23 @@ pub(crate) fn now_ms() -> u64 {
 
 /// Whether the C library knows the environment yet: the loader allocates before that.
 pub(crate) fn has_environment() -> bool {
+    !environment().is_null()
+}
+
+/// The variables, each `NAME=value`, and a null at the end; or null.
+pub(super) fn environment() -> *const *const c_char {
     unsafe extern "C" {
-        static environ: *const *const core::ffi::c_char;
+        static environ: *const *const c_char;
     }
     // SAFETY: the C library's variable, read as `getenv` does.
-    !unsafe { environ }.is_null()
+    unsafe { environ }
+}
+
+/// Whether the environment is from somebody with no fewer rights than this process. It is not
+/// in a program that is set-user-ID or set-group-ID, or has capabilities of its own.
+pub(crate) fn environment_is_trusted() -> bool {
+    // SAFETY: no pointers; the kernel always tells this one.
+    unsafe { libc::getauxval(libc::AT_SECURE) == 0 }
 }
 
 /// Set once the loader is done and runs the program's or library's initialisers.
@@ -219,7 +240,7 @@ fn stay() -> bool {
     // Set before the loader is called, since it allocates, perhaps from us.
     if LOADED.load(SeqCst)
         && STAYING.compare_exchange(UNKNOWN, STAYS, Relaxed, Relaxed).is_ok()
-        && !unix::keeping_errno(library::pin_unless_program)
+        && !keeping_errno(library::pin_unless_program)
     {
         STAYING.store(GOES, Relaxed);
     }

@@ -1,17 +1,19 @@
 //! Address space from the system, through `memmap2`.
 
 use super::system;
-use core::mem;
+use super::unix::keeping_errno;
+use core::mem::{self, ManuallyDrop};
 use core::ptr::NonNull;
 use memmap2::{MmapMut, MmapOptions};
 
 /// Zeroed memory that is charged only as it is touched, and unmapped when dropped.
-pub(crate) struct Mapping(MmapMut);
+pub(crate) struct Mapping(ManuallyDrop<MmapMut>);
 
 impl Mapping {
     /// Maps whole pages; none without address space.
     pub(crate) fn new(bytes: usize) -> Option<Self> {
-        MmapOptions::new().len(bytes).no_reserve_swap().map_anon().ok().map(Self)
+        let mapping = keeping_errno(|| MmapOptions::new().len(bytes).no_reserve_swap().map_anon());
+        mapping.ok().map(ManuallyDrop::new).map(Self)
     }
 
     pub(crate) fn start(&self) -> *mut u8 {
@@ -29,7 +31,14 @@ impl Mapping {
     /// Nobody uses what is cut off, nor an old address if the mapping may move.
     pub(crate) unsafe fn resize(&mut self, bytes: usize, may_move: bool) -> bool {
         // SAFETY: the same contract.
-        unsafe { system::remap(&mut self.0, bytes, may_move) }
+        keeping_errno(|| unsafe { system::remap(&mut self.0, bytes, may_move) })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: dropped here and nowhere else.
+        keeping_errno(|| unsafe { ManuallyDrop::drop(&mut self.0) });
     }
 }
 

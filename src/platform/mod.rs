@@ -12,13 +12,13 @@
 //! | | `remap`: a mapping's length changed, by moving pages if it may move ([`RESIZES`]) | false: what grows is copied |
 //! | | [`address_space_limit`] | none |
 //! | barrier | [`register_barrier`], [`barrier`]: after it no thread of the process is inside an instruction that began before, and all their earlier stores are visible | false: each thread ages its own cache, if its fast path needs the barrier |
-//! | wait and wake | [`wait`], [`wake`] on a 32-bit word; `yield_now` for locks | wait for a while and check again |
+//! | wait and wake | [`wait`], [`wake`] on a 32-bit word; `yield_now` and `nap` for locks | wait for a while and check again |
 //! | clock | [`now_ms`]: monotonic and cheap; a few milliseconds of error are fine | no port without |
 //! | threads | [`ExitKey`]: a call at a thread's end | none: no thread has a cache, which is right and slow |
 //! | | [`spawn`], [`program_is_loaded`] | false: no background thread |
 //! | libraries | [`stay_loaded`]: the loader keeps the library that this code is part of; false if it goes already | true, and such a library must not be unloaded |
 //! | fork | [`at_fork`] | nothing, where processes do not fork |
-//! | process | [`abort`], [`write_stderr`], [`with_variable`], [`has_environment`], [`read_file`], [`keeping_errno`] (by `errno`) | |
+//! | process | [`abort`], [`write_stderr`], [`each_variable`], [`has_environment`], [`environment_is_trusted`], [`read_file`], [`keeping_errno`] (by `errno`) | |
 //!
 //! Two more places depend on the processor: [`prefetch`] here, and the fast path's
 //! few instructions in `thread_cache/thread_local`.
@@ -26,8 +26,10 @@
 //! `--cfg neap_generic` has a Linux build take the generic port, so that it is built
 //! and tested too.
 //!
-//! None of these panics. `ExitKey::set`, `spawn`, `at_fork` and `stay_loaded` may allocate,
-//! by the C library, and are called without locks; the others may be called with locks held.
+//! None of these panics, or changes errno: POSIX has `free` leave it as it was, and a
+//! program may ask for it after it dropped something. `ExitKey::set`, `spawn`, `at_fork` and
+//! `stay_loaded` may allocate, by the C library, and are called without locks; the others
+//! may be called with locks held.
 
 #[cfg(all(target_os = "linux", not(neap_generic)))]
 mod library;
@@ -46,15 +48,16 @@ use generic as system;
 #[cfg(all(target_os = "linux", not(neap_generic)))]
 use linux as system;
 
-pub(crate) use lock::{Guard, Lock};
+pub(crate) use lock::{Guard, Lock, back_off};
 pub(crate) use mapping::{Mapping, Reservation, reserve};
 pub(crate) use processor::prefetch;
 pub(crate) use system::{
-    ADDRESS_BITS, RESIZES, barrier, has_environment, huge_pages, make_huge_page, move_pages, now_ms,
-    program_is_loaded, register_barrier, release, release_part, set_huge_pages, stay_loaded, wait, wake,
+    ADDRESS_BITS, RESIZES, barrier, environment_is_trusted, has_environment, huge_pages, make_huge_page,
+    move_pages, now_ms, program_is_loaded, register_barrier, release, release_part, set_huge_pages,
+    stay_loaded, wait, wake,
 };
 pub(crate) use unix::{
-    ExitKey, abort, address_space_limit, at_fork, keeping_errno, read_file, spawn, with_variable,
+    ExitKey, abort, address_space_limit, at_fork, each_variable, keeping_errno, read_file, spawn,
     write_stderr,
 };
 

@@ -22,7 +22,7 @@ pub(crate) fn write_stderr(bytes: &[u8]) -> bool {
 /// 0 if that fails.
 pub(crate) fn read_file(path: &CStr, out: &mut [u8]) -> usize {
     // SAFETY: a C string; the buffer holds that many bytes; the descriptor is ours.
-    unsafe {
+    keeping_errno(|| unsafe {
         let file = libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
         if file < 0 {
             return 0;
@@ -30,16 +30,30 @@ pub(crate) fn read_file(path: &CStr, out: &mut [u8]) -> usize {
         let count = libc::read(file, out.as_mut_ptr().cast(), out.len());
         libc::close(file);
         count.max(0) as usize
-    }
+    })
 }
 
-/// Calls `work` with a variable of the environment, if there is one. To be used at the
-/// process's first allocation, before the program can change it.
-pub(crate) fn with_variable<R>(name: &CStr, work: impl FnOnce(&CStr) -> R) -> Option<R> {
-    // SAFETY: a C string; the value lasts until the program changes it, later.
+/// Calls `work` with the name and the value of each variable of the environment whose name
+/// begins with `prefix`. To be used at the process's first allocation, before the program
+/// can change it.
+pub(crate) fn each_variable(prefix: &CStr, mut work: impl FnMut(&[u8], &[u8])) {
+    let mut next = super::system::environment();
+    if next.is_null() {
+        return;
+    }
+    // SAFETY: an array of C strings that ends with a null pointer, and lasts until the program
+    // changes it, later.
     unsafe {
-        let value = libc::getenv(name.as_ptr());
-        (!value.is_null()).then(|| work(CStr::from_ptr(value)))
+        while !(*next).is_null() {
+            if libc::strncmp(*next, prefix.as_ptr(), prefix.count_bytes()) == 0 {
+                let variable = CStr::from_ptr(*next).to_bytes();
+                let mut parts = variable.splitn(2, |&byte| byte == b'=');
+                if let (Some(name), Some(value)) = (parts.next(), parts.next()) {
+                    work(name, value);
+                }
+            }
+            next = next.add(1);
+        }
     }
 }
 
@@ -120,7 +134,7 @@ pub(crate) fn spawn(stack: usize, run: extern "C" fn(*mut c_void) -> *mut c_void
         libc::pthread_attr_setstacksize(&mut attributes, stack.max(libc::PTHREAD_STACK_MIN));
         libc::pthread_attr_setdetachstate(&mut attributes, libc::PTHREAD_CREATE_DETACHED);
         let mut thread = mem::zeroed();
-        let failed = libc::pthread_create(&mut thread, &attributes, run, ptr::null_mut());
+        let failed = keeping_errno(|| libc::pthread_create(&mut thread, &attributes, run, ptr::null_mut()));
         libc::pthread_attr_destroy(&mut attributes);
         libc::pthread_sigmask(libc::SIG_SETMASK, &before, ptr::null_mut());
         failed == 0

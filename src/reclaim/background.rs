@@ -34,6 +34,9 @@ const WAITING: u32 = 1;
 /// It sleeps until a slow path wakes it.
 const PARKED: u32 = 2;
 
+/// Counts the calls that changed settings.
+static CHANGES: AtomicU32 = AtomicU32::new(0);
+
 /// Counts slow paths without a thread cache.
 static UNCACHED: AtomicU32 = AtomicU32::new(0);
 
@@ -99,6 +102,18 @@ fn wake_from(state: u32) {
     }
 }
 
+/// Called after settings changed: the background thread looks at them again, now, and ends if
+/// it is no longer wanted.
+pub(crate) fn settings_changed() {
+    // Both SeqCst, like the store and the load in `run` and in `park`, where the order is the
+    // other way round: either the thread sees the count, or this sees that it sleeps.
+    CHANGES.fetch_add(1, SeqCst);
+    match STATE.load(SeqCst) {
+        WORKING => {}
+        asleep => wake_from(asleep),
+    }
+}
+
 #[cold]
 fn start() {
     if STARTED.swap(true, Relaxed) {
@@ -114,11 +129,13 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     let mut idle_ticks = 0;
     registry::when_nearly_empty(on_nearly_empty);
     loop {
-        if is_last() {
-            // A thread that joins later starts another one. One that joined in between saw
-            // `STARTED` still set, so check again.
+        // SeqCst, see `settings_changed`; before any setting is read.
+        let changes = CHANGES.load(SeqCst);
+        if is_to_end() {
+            // A slow path later starts another one, if wanted. One in between saw `STARTED`
+            // still set, so check again.
             STARTED.store(false, SeqCst);
-            if is_last() || STARTED.swap(true, SeqCst) {
+            if is_to_end() || STARTED.swap(true, SeqCst) {
                 return ptr::null_mut();
             }
         }
@@ -130,11 +147,11 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
             mem::forget(catch_unwind(epoch::run_hook));
             idle_ticks = if outcome.nothing_left { idle_ticks + 1 } else { 0 };
         }
-        if idle_ticks < IDLE_TICKS || !park(uncached) {
+        if idle_ticks < IDLE_TICKS || !park(uncached, changes) {
             // SeqCst, like what the last thread does in the other order: either it sees
             // `WAITING`, or `is_last` sees that it has left.
             STATE.store(WAITING, SeqCst);
-            if !is_last() {
+            if !is_last() && CHANGES.load(SeqCst) == changes {
                 platform::wait(&STATE, WAITING, Some(outcome.wait_ms));
             }
             STATE.store(WORKING, Relaxed);
@@ -142,6 +159,10 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
             idle_ticks = 0;
         }
     }
+}
+
+fn is_to_end() -> bool {
+    is_last() || !settings::background()
 }
 
 /// 1 if the background thread has a cache itself: a pooled object's destructor ran on it.
@@ -167,9 +188,10 @@ fn on_nearly_empty() {
     platform::wake(&STATE);
 }
 
-/// Parks: sleeps until a slow path has left something to age. False if there is something
-/// already. Typed pools do not come through slow paths, so with any it never parks.
-fn park(uncached: u32) -> bool {
+/// Parks: sleeps until a slow path has left something to age, or settings change. False if one
+/// of these is so already. Typed pools do not come through slow paths, so with any it never
+/// parks.
+fn park(uncached: u32, changes: u32) -> bool {
     if epoch::has_hook() {
         return false;
     }
@@ -178,7 +200,8 @@ fn park(uncached: u32) -> bool {
     fence(SeqCst);
     // `nothing_left` takes each cache's lock: a slow path before that is seen here, and a
     // later one sees `PARKED`.
-    if !tick::nothing_left() || UNCACHED.load(Relaxed) != uncached || is_last() {
+    let changed = || UNCACHED.load(Relaxed) != uncached || CHANGES.load(SeqCst) != changes;
+    if !tick::nothing_left() || changed() || is_last() {
         STATE.store(WORKING, Relaxed);
         return false;
     }

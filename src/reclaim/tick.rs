@@ -62,8 +62,8 @@ enum Phase {
 struct Tick {
     phase: Phase,
     sweep: Sweep,
-    /// When the next tick is due, in milliseconds of the clock; 0 before the first.
-    due: u64,
+    /// When the epoch began, in milliseconds of the clock; 0 before the first slow path.
+    since: u64,
     /// Whether anything was aged or returned in this tick.
     busy: bool,
     /// The slow paths of all threads when this tick aged their caches.
@@ -79,7 +79,7 @@ struct Tick {
 static TICK: Lock<Tick> = Lock::new(Tick {
     phase: Phase::Idle,
     sweep: Sweep::NONE,
-    due: 0,
+    since: 0,
     busy: false,
     slow_paths: 0,
     grown: 0,
@@ -109,7 +109,7 @@ pub(super) fn tick_if_due() -> Outcome {
         tick.begin(true);
     }
     tick.finish();
-    let wait_ms = tick.due.saturating_sub(platform::now_ms()).max(1);
+    let wait_ms = tick.due().saturating_sub(platform::now_ms()).max(1);
     Outcome { ticked, nothing_left: !tick.busy, wait_ms }
 }
 
@@ -172,10 +172,18 @@ pub(super) unsafe fn unlock_after_fork() {
 impl Tick {
     fn is_due(&mut self) -> bool {
         let now = platform::now_ms();
-        if self.due == 0 {
-            self.due = now.saturating_add(settings::tick_interval_ms());
+        // The clock may go back: a process restored elsewhere, or a fake one.
+        if self.since == 0 || now < self.since {
+            self.since = now;
         }
-        residency::is_due() || now >= self.due
+        residency::is_due() || now >= self.due()
+    }
+
+    /// When the next tick is due by the clock, as the settings are now.
+    fn due(&self) -> u64 {
+        let interval = settings::tick_interval_ms();
+        let interval = if settings::near_limit() { (interval / 8).max(1) } else { interval };
+        self.since.saturating_add(interval)
     }
 
     fn begin(&mut self, age: bool) {
@@ -188,9 +196,7 @@ impl Tick {
         (self.grown, self.returned) = (residency::take_growth(), 0);
         let near = soft_limit::left_if_near();
         settings::set_near_limit(near.is_some());
-        let interval = settings::tick_interval_ms();
-        let interval = if near.is_some() { (interval / 8).max(1) } else { interval };
-        self.due = platform::now_ms().saturating_add(interval);
+        self.since = platform::now_ms();
         let share = match residency::resident() {
             little if little < SMALL_HEAP => residency::MIN_GROWTH,
             resident => resident / GROWTH_SHARE * self.growth_factor,

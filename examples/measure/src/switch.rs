@@ -6,7 +6,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 /// Set for children that run under the system allocator.
-pub const VARIABLE: &str = "NEAP_MEASURE_SYSTEM";
+pub const VARIABLE: &str = "MEASURE_SYSTEM";
 
 const UNKNOWN: u8 = 0;
 const NEAP: u8 = 1;
@@ -35,7 +35,7 @@ impl Switch {
     #[cold]
     fn choose(&self) -> bool {
         // SAFETY: a C string; nothing else runs before the first allocation.
-        let system = !unsafe { libc::getenv(c"NEAP_MEASURE_SYSTEM".as_ptr()) }.is_null();
+        let system = !unsafe { libc::getenv(c"MEASURE_SYSTEM".as_ptr()) }.is_null();
         self.chosen.store(if system { SYSTEM } else { NEAP }, Relaxed);
         !system
     }

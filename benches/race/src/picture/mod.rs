@@ -7,7 +7,7 @@
 //! Those of the README are made by
 //!
 //! ```sh
-//! cargo bench -p race --bench race -- --draw docs/race.csv --out docs/pictures
+//! cargo bench -p race --bench race -- --draw docs/pictures/race.csv --out docs/pictures
 //! cargo bench -p race --bench memory -- --picture spike --out docs/pictures
 //! ```
 //!

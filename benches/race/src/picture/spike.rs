@@ -52,7 +52,7 @@ fn head(sheet: &Sheet, theme: &Theme, readings: &Readings) -> Drawn {
         shown(last(&peer))
     );
     write(sheet, (16, 24), &text, Look::new(18.0, theme.ink).bold())?;
-    let work = "resident MiB; one thread’s blocks of 32 to 512 bytes";
+    let work = "resident MiB; one thread’s blocks of 32 to 512 bytes, Neap with its background thread";
     let text = format!("{work} · {}", readings.processor);
     write(sheet, (16, 48), &text, Look::new(13.0, theme.faded))
 }
