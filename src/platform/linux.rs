@@ -210,7 +210,8 @@ extern "C" fn on_load() {
 #[unsafe(link_section = ".fini_array")]
 static ON_UNLOAD: extern "C" fn() = on_unload;
 
-/// The last in its list, so it is called first: other destructors may still allocate.
+/// Called before C++'s destructors and what `atexit` has, which may still allocate: the C
+/// compiler's own entry, which calls those, is the first in the list, and the last called.
 extern "C" fn on_unload() {
     let _ = STAYING.compare_exchange(UNKNOWN, GOES, Relaxed, Relaxed);
 }

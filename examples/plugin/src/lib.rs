@@ -2,32 +2,38 @@
 //! `tests/plugins.rs` loads it, many times over, and unloads it.
 
 use neap::{Neap, Pool};
+use std::ffi::{c_char, c_int};
 use std::hint::black_box;
 
 /// `NEAP_BACKGROUND=1` gives it a background thread.
 #[global_allocator]
 static HEAP: Neap = Neap::new();
 
-/// With `PLUGIN_STARTS` set, its first use is while the loader is still at work on it.
+unsafe extern "C" {
+    fn getenv(name: *const c_char) -> *const c_char;
+    fn atexit(call: extern "C" fn()) -> c_int;
+}
+
+/// With `PLUGIN_STARTS` set, its first use is while the loader is still at work on it; with
+/// `PLUGIN_ENDS`, while the loader unloads it, as in a destructor of C++'s.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static AT_START: extern "C" fn() = at_start;
 
 extern "C" fn at_start() {
-    if std::env::var_os("PLUGIN_STARTS").is_some() {
-        work(1000);
+    // SAFETY: C strings, and a function of this library's; none of these allocates from it.
+    unsafe {
+        if !getenv(c"PLUGIN_STARTS".as_ptr()).is_null() {
+            at_end();
+        }
+        if !getenv(c"PLUGIN_ENDS".as_ptr()).is_null() {
+            atexit(at_end);
+        }
     }
 }
 
-/// With `PLUGIN_ENDS` set, it is used while the loader unloads it.
-#[used]
-#[unsafe(link_section = ".fini_array")]
-static AT_END: extern "C" fn() = at_end;
-
 extern "C" fn at_end() {
-    if std::env::var_os("PLUGIN_ENDS").is_some() {
-        work(1000);
-    }
+    work(1000);
 }
 
 static BUFFERS: Pool<Vec<u8>> = Pool::with_reset(Vec::new, Vec::clear);
