@@ -50,11 +50,12 @@ unsafe extern "C" fn look(
         (file.dlpi_addr as usize, core::slice::from_raw_parts(file.dlpi_phdr, file.dlpi_phnum.into()))
     };
     let own = own_address() as usize;
-    let holds_own = |header: &libc::Elf64_Phdr| {
+    let mut loaded = headers.iter().filter(|header| header.p_type == libc::PT_LOAD);
+    let holds_own = loaded.any(|header| {
         let start = base.wrapping_add(header.p_vaddr as usize);
-        header.p_type == libc::PT_LOAD && own.wrapping_sub(start) < header.p_memsz as usize
-    };
-    if !headers.iter().any(holds_own) {
+        own.wrapping_sub(start) < header.p_memsz as usize
+    });
+    if !holds_own {
         return 0;
     }
     // SAFETY: no pointers; then, the pointer is to the caller's `found`.
