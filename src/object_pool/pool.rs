@@ -202,7 +202,8 @@ impl<T: Send + 'static, F> Pool<T, F> {
     }
 
     /// Drops every object of both tiers, in all threads' shards, on this thread. What is out of the
-    /// pool stays out. Cost: half a microsecond for each thread's shard, and the destructors.
+    /// pool stays out. Where the system refuses its barrier since a while (a filter), other threads' objects
+    /// stay until they use the pool. Cost: half a microsecond for each thread's shard, and the destructors.
     /// ```
     /// let pool = neap::Pool::new(|| 7);
     /// pool.put(8);

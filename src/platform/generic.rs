@@ -93,10 +93,10 @@ pub(crate) fn wait(_: &AtomicU32, _: u32, ms: Option<u64>) {
     keeping_errno(|| unsafe { libc::usleep(us as libc::useconds_t) });
 }
 
-/// Sleeps for about 50 µs.
+/// Yields once more: what sleeps is a cancellation point everywhere, and a thread that is
+/// cancelled while it waits for a lock may hold others.
 pub(super) fn nap() {
-    // SAFETY: takes no pointers.
-    keeping_errno(|| unsafe { libc::usleep(50) });
+    unix::yield_now();
 }
 
 /// Nothing to do: [`wait`] ends by itself.

@@ -12,7 +12,8 @@ fn own_address() -> *const c_void {
 /// take again inside `dlopen`, and allocates from the process's malloc. With the C library
 /// linked in statically there is no loader. False if it refuses.
 pub(super) fn pin_unless_program() -> bool {
-    if cfg!(target_feature = "crt-static") || is_program() {
+    // musl never unloads a library, and would look for the file again.
+    if cfg!(any(target_feature = "crt-static", target_env = "musl")) || is_program() {
         return true;
     }
     let mut info = MaybeUninit::<libc::Dl_info>::uninit();

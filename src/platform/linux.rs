@@ -162,7 +162,7 @@ pub(super) fn nap() {
 pub(crate) fn wake(word: &AtomicU32) {
     const WAKE: libc::c_int = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
     // SAFETY: the word outlives the call.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), WAKE, 1) };
+    keeping_errno(|| unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), WAKE, 1) });
 }
 
 /// Milliseconds of the monotonic clock, with the resolution of the kernel's timer.

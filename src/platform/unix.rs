@@ -15,7 +15,7 @@ pub(crate) fn abort() -> ! {
 /// Writes to standard error, unbuffered. False if that fails.
 pub(crate) fn write_stderr(bytes: &[u8]) -> bool {
     // SAFETY: pointer and length are the slice's.
-    unsafe { libc::write(2, bytes.as_ptr().cast(), bytes.len()) >= 0 }
+    keeping_errno(|| unsafe { libc::write(2, bytes.as_ptr().cast(), bytes.len()) >= 0 })
 }
 
 /// Reads the beginning of a file without allocating. Returns the number of bytes,
