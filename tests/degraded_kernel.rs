@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{MIB, child_succeeds};
+use common::{MIB, child_succeeds, limited_child};
 use neap::Neap;
 use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -16,7 +16,6 @@ static HEAP: Neap = Neap::new();
 /// whole number of granules.
 #[test]
 fn a_segment_is_never_below_a_granule() {
-    use std::os::unix::process::CommandExt;
     if let Some(taken) = std::env::var_os("NEAP_TEST_TAKEN") {
         let taken: usize = taken.to_str().and_then(|text| text.parse().ok()).expect("a number");
         // Address space that Neap cannot have, so that what is left at the end varies.
@@ -52,19 +51,11 @@ fn a_segment_is_never_below_a_granule() {
         return;
     }
     for taken in 1..13 {
-        let mut command = std::process::Command::new(std::env::current_exe().expect("own path"));
-        command.args(["--exact", "a_segment_is_never_below_a_granule", "--test-threads=1"]);
-        command.env("NEAP_TEST_TAKEN", taken.to_string());
-        // SAFETY: only a system call between fork and exec.
-        unsafe {
-            command.pre_exec(|| {
-                let limit = libc::rlimit { rlim_cur: 128 << 20, rlim_max: 128 << 20 };
-                libc::setrlimit(libc::RLIMIT_AS, &limit);
-                Ok(())
-            });
-        }
-        let output = command.output().expect("a child");
-        assert!(output.status.success(), "{taken}: {}", String::from_utf8_lossy(&output.stderr));
+        limited_child(
+            "a_segment_is_never_below_a_granule",
+            128 * MIB,
+            ("NEAP_TEST_TAKEN", &taken.to_string()),
+        );
     }
 }
 

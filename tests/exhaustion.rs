@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{MIB, child_succeeds};
+use common::{MIB, child_succeeds, limited_child};
 use neap::Neap;
 use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
@@ -269,7 +269,6 @@ fn threads_without_room_for_a_cache_allocate_all_the_same() {
 /// A process that starts under a tight limit gets smaller segments.
 #[test]
 fn a_small_address_space_is_enough() {
-    use std::os::unix::process::CommandExt;
     if std::env::var_os("NEAP_TEST_SMALL").is_some() {
         let all: Vec<Vec<u8>> = (0..200).map(|n| vec![n as u8; 50_000]).collect();
         assert_eq!(all.iter().map(Vec::len).sum::<usize>(), 10_000_000);
@@ -277,17 +276,5 @@ fn a_small_address_space_is_enough() {
         assert_eq!(thread.join().expect("room for a thread"), 1 << 20);
         return;
     }
-    let mut command = std::process::Command::new(std::env::current_exe().expect("own path"));
-    command.args(["--exact", "a_small_address_space_is_enough", "--test-threads=1"]);
-    command.env("NEAP_TEST_SMALL", "1");
-    // SAFETY: only a system call between fork and exec.
-    unsafe {
-        command.pre_exec(|| {
-            let limit = libc::rlimit { rlim_cur: 128 << 20, rlim_max: 128 << 20 };
-            libc::setrlimit(libc::RLIMIT_AS, &limit);
-            Ok(())
-        });
-    }
-    let output = command.output().expect("a child");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    limited_child("a_small_address_space_is_enough", 128 * MIB, ("NEAP_TEST_SMALL", "1"));
 }

@@ -44,6 +44,24 @@ pub fn child_succeeds(test: &str, environment: &[(&str, &str)], body: impl FnOnc
     }
 }
 
+/// Runs `test` of this binary again in a process whose address space is limited to `bytes`
+/// from its start, with a variable by which it knows itself. It must exit with 0.
+pub fn limited_child(test: &str, bytes: usize, variable: (&str, &str)) {
+    use std::os::unix::process::CommandExt;
+    let mut command = Command::new(std::env::current_exe().expect("own path"));
+    command.args(["--exact", test, "--test-threads=1"]).env(variable.0, variable.1);
+    let limit = libc::rlimit { rlim_cur: bytes as libc::rlim_t, rlim_max: bytes as libc::rlim_t };
+    // SAFETY: only a system call between fork and exec.
+    unsafe {
+        command.pre_exec(move || {
+            libc::setrlimit(libc::RLIMIT_AS, &limit);
+            Ok(())
+        });
+    }
+    let output = command.output().expect("a child");
+    assert!(output.status.success(), "{variable:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// The figures of the size class with blocks of so many bytes.
 pub fn class_of(block_size: usize) -> ClassStats {
     *neap::stats().classes().iter().find(|class| class.block_size == block_size).expect("the class")
