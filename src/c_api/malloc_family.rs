@@ -9,7 +9,7 @@ use crate::base::size_class::{PAGE, POOLED_MAX, RUN_MAX, class_of, padded};
 use crate::global::neap::Neap;
 use crate::global::slow_path;
 use crate::heap::large::Backing;
-use crate::platform::keeping_errno;
+use crate::platform::{keeping_errno, page_size};
 use core::ffi::{c_int, c_void};
 use core::ptr;
 
@@ -163,7 +163,7 @@ pub unsafe fn memalign(neap: &'static Neap, align: usize, size: usize) -> *mut c
 /// # Safety
 /// None.
 pub unsafe fn valloc(neap: &'static Neap, size: usize) -> *mut c_void {
-    alloc_aligned(neap, size, page())
+    alloc_aligned(neap, size, page_size())
 }
 
 /// `pvalloc`: whole pages, at least one.
@@ -171,14 +171,8 @@ pub unsafe fn valloc(neap: &'static Neap, size: usize) -> *mut c_void {
 /// # Safety
 /// None.
 pub unsafe fn pvalloc(neap: &'static Neap, size: usize) -> *mut c_void {
-    match size.max(1).checked_next_multiple_of(page()) {
-        Some(size) => alloc_aligned(neap, size, page()),
+    match size.max(1).checked_next_multiple_of(page_size()) {
+        Some(size) => alloc_aligned(neap, size, page_size()),
         None => out_of_memory(),
     }
-}
-
-fn page() -> usize {
-    // SAFETY: the call takes no pointers.
-    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    usize::try_from(page).unwrap_or(PAGE)
 }

@@ -18,7 +18,7 @@
 //! | | [`spawn`], [`program_is_loaded`] | false: no background thread |
 //! | libraries | [`stay_loaded`]: the loader keeps the library that this code is part of; false if it goes already | true, and such a library must not be unloaded |
 //! | fork | [`at_fork`] | nothing, where processes do not fork |
-//! | process | [`abort`], [`write_stderr`], [`each_variable`], [`has_environment`], [`environment_is_trusted`], [`read_file`], [`keeping_errno`] (by `errno`) | |
+//! | process | [`abort`], [`write_stderr`], [`each_variable`], [`has_environment`], [`environment_is_trusted`], [`read_file`], [`page_size`], [`keeping_errno`] (by `errno`) | |
 //!
 //! Two more places depend on the processor: [`prefetch`] here, and the fast path's
 //! few instructions in `thread_cache/thread_local`.
@@ -57,7 +57,7 @@ pub(crate) use system::{
     stay_loaded, wait, wake,
 };
 pub(crate) use unix::{
-    ExitKey, abort, address_space_limit, at_fork, each_variable, keeping_errno, read_file, spawn,
+    ExitKey, abort, address_space_limit, at_fork, each_variable, keeping_errno, page_size, read_file, spawn,
     write_stderr,
 };
 

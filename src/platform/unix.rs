@@ -65,9 +65,8 @@ pub(crate) fn address_space_limit() -> Option<usize> {
     (failed == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur as usize)
 }
 
-/// Whether a range is whole pages of the system's, which may be larger than [`PAGE`]:
-/// it would round the end up and take what is in use there.
-pub(super) fn are_whole_pages(start: *mut u8, bytes: usize) -> bool {
+/// Bytes of a page of the system's, which may be larger than [`PAGE`].
+pub(crate) fn page_size() -> usize {
     static SYSTEM: AtomicUsize = AtomicUsize::new(0);
     // All of this processor's systems have this size.
     let mut page = if cfg!(target_arch = "x86_64") { PAGE } else { SYSTEM.load(Relaxed) };
@@ -76,7 +75,13 @@ pub(super) fn are_whole_pages(start: *mut u8, bytes: usize) -> bool {
         page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(PAGE).max(PAGE);
         SYSTEM.store(page, Relaxed);
     }
-    are_whole(start as usize, bytes, page)
+    page
+}
+
+/// Whether a range is whole pages of the system's: it would round the end up and take what
+/// is in use there.
+pub(super) fn are_whole_pages(start: *mut u8, bytes: usize) -> bool {
+    are_whole(start as usize, bytes, page_size())
 }
 
 fn are_whole(start: usize, bytes: usize, page: usize) -> bool {
